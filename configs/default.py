@@ -1,0 +1,105 @@
+"""Every field of a run, with its meaning; the other configs state only what differs.
+
+Marks in the comments: [paper] stated by CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640); [choice] the paper
+leaves it open and this is our decision, with the alternatives named beside it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The celeba64-sized closed loop on rendered scenes; a complete config, every field present."""
+    config = ConfigDict()
+    config.init_from = ""  # a workdir whose parameters a new run starts from (e.g. an imported Diff-AE)
+
+    config.data = ConfigDict()
+    config.data.source = "scenes"  # scenes | sprites | folder | tfds | cars3d | mpi3d
+    config.data.name = ""  # tfds: the data set's name, e.g. "celeb_a"; mpi3d: toy | realistic | real | complex
+    config.data.path = ""  # folder: the root of the images; cars3d, mpi3d: the published files
+    config.data.data_dir = ""  # tfds: where prepared sets lie (empty: TFDS's own default)
+    config.data.crop = "center"  # center | d2c (CelebA: the 128x128 box centred at row 121, column 89)
+    config.data.image_size = 64  # pixels a side, after crop and resize
+    config.data.channels = 3  # 3, or 1 for grey and binary sets
+    config.data.batch_size = 128  # global, over all hosts and devices
+    config.data.flip = False  # random horizontal flips, on the device
+    config.data.holdout = 0.0  # share of the images that training never sees, chosen by a fixed permutation
+    config.data.threads = 2  # reader threads a host
+    config.data.prefetch = 4  # batches read ahead
+
+    config.model = ConfigDict()
+    config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 rendered sets, 20-32 faces]
+    config.model.embed_dim = 512  # width of the time embedding
+    config.model.base_channels = 64
+    config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net, one level each, halving the resolution between
+    config.model.encoder_multipliers = (1, 2, 4, 8, 8)  # semantic encoder
+    config.model.num_res_blocks = 2  # a level; the U-Net's decoder has one more
+    config.model.attention_resolutions = (16,)  # feature-map sides with self-attention (the middle always has it)
+    config.model.num_heads = 1
+    config.model.dropout = 0.1  # U-Net only
+    config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
+    config.model.token_dim = 16  # cross_attention: width of the token that each scalar of z becomes
+    config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
+    config.model.remat = False  # recompute each residual block in the backward pass
+
+    config.diffusion = ConfigDict()
+    config.diffusion.weight = 1.0  # 0: no Diff-AE branch (beta-VAE alone)
+    config.diffusion.prediction = "eps"  # eps [paper: Diff-AE] | v [choice: a short run with eps ignores z]
+    config.diffusion.num_steps = 1000
+    config.diffusion.beta_start = 1e-4  # linear schedule
+    config.diffusion.beta_end = 2e-2
+    config.diffusion.decode_steps = 20  # DDIM steps of the pictures and of the evaluations' default
+
+    config.vae = ConfigDict()
+    config.vae.weight = 1.0  # lambda_vae; 0: no VAE branch (Diff-AE alone)
+    config.vae.beta = 4.0
+    config.vae.capacity_form = "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
+    config.vae.beta_min = 1.0  # hinge only
+    config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
+    config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
+    config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks
+    config.vae.hidden_dim = 256
+    config.vae.warmup_steps = 0  # steps in which the VAE trains alone [choice: 0, one joint run]
+
+    config.distillation = ConfigDict()
+    config.distillation.weight = 1e-3  # lambda_dt; 0: no distillation
+    config.distillation.form = "kl"  # kl | mse | softmax [choice]
+    config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
+    config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
+    config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
+
+    config.feedback = ConfigDict()
+    config.feedback.mode = "progress"  # timestep | progress | gain (closed) | anneal | fixed (open) [choice]
+    config.feedback.max_capacity = 25.0  # C_max, nats
+    config.feedback.lead_capacity = 0.0  # C_lead, nats: progress and gain start here
+    config.feedback.ema_decay = 0.99  # of the signal u
+    config.feedback.reference = 1.0  # the signal's value at which C reaches C_max
+    config.feedback.anneal_steps = 100_000  # anneal: steps from C_lead to C_max
+    config.feedback.every = 10  # gain: steps between measurements
+    config.feedback.probe_size = 16  # gain: samples measured
+    config.feedback.encode_noisy = False  # the VAE encodes x_t in place of x_0
+    config.feedback.swap_probability = 0.0  # a sample is denoised from z_disen in place of z_sem
+
+    config.train = ConfigDict()
+    config.train.steps = 500_000
+    config.train.seed = 0
+    config.train.learning_rate = 1e-4  # Adam, constant [paper: Diff-AE]
+    config.train.clip_norm = 1.0
+    config.train.clip_scope = "branch"  # branch: each network by itself | global: one norm over all [Diff-AE]
+    config.train.ema_decay = 0.9999
+    config.train.precision = "auto"  # activations: auto (bfloat16 on accelerators, float32 on CPU) | float32 | bfloat16
+    config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan)
+    config.train.accumulate = 1  # micro-batches whose gradients are averaged in one optimiser step
+    config.train.log_every = 100
+    config.train.picture_every = 5_000
+    config.train.num_pictures = 8
+    config.train.profile_steps = ""  # "start-stop": steps to trace for TensorBoard's profiler
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1_000
+    config.checkpoint.keep = 3  # the latest ones
+    config.checkpoint.keep_period = 0  # and every one at a multiple of this step (0: none)
+
+    config.sharding = ConfigDict()
+    config.sharding.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices along each axis; -1: the rest
+    config.sharding.fsdp_min_bytes = 4 * 2**20  # smaller arrays are replicated
+    return config
