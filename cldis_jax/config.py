@@ -1,0 +1,131 @@
+"""Checks of a whole config, before any device or data is touched. Knows which values exist, not what they do."""
+
+import math
+
+from ml_collections import ConfigDict
+
+from cldis_jax import closed_loop, diffusion, losses, models
+from cldis_jax.data import SOURCES
+
+CHOICES = {
+    "data.source": SOURCES,
+    "data.crop": ("center", "d2c"),
+    "data.channels": (1, 3),
+    "diffusion.prediction": diffusion.PREDICTIONS,
+    "vae.capacity_form": losses.CAPACITY_FORMS,
+    "vae.likelihood": losses.LIKELIHOODS,
+    "distillation.form": losses.DISTILLATION_FORMS,
+    "distillation.schedule": closed_loop.DISTILLATION_SCHEDULES,
+    "feedback.mode": closed_loop.FEEDBACK_MODES,
+    "train.clip_scope": ("branch", "global"),
+    "train.precision": ("auto", "float32", "bfloat16"),
+}
+AT_LEAST = {
+    "diffusion.weight": 0,
+    "vae.weight": 0,
+    "vae.beta": 0,
+    "vae.beta_min": 0,
+    "vae.warmup_steps": 0,
+    "distillation.weight": 0,
+    "feedback.lead_capacity": 0,
+    "checkpoint.keep_period": 0,
+    "distillation.sigma_floor": 0,
+    "model.latent_dim": 1,
+    "data.batch_size": 1,
+    "data.image_size": 1,
+    "data.threads": 1,
+    "data.prefetch": 1,
+    "diffusion.num_steps": 1,
+    "feedback.every": 1,
+    "feedback.probe_size": 2,
+    "feedback.anneal_steps": 1,
+    "train.steps": 1,
+    "train.steps_per_dispatch": 1,
+    "train.accumulate": 1,
+    "train.log_every": 1,
+    "train.picture_every": 1,
+    "train.num_pictures": 1,
+    "checkpoint.every_steps": 1,
+    "checkpoint.keep": 1,
+}
+POSITIVE = ("train.learning_rate", "train.clip_norm", "feedback.reference", "feedback.max_capacity", "vae.gaussian_std")
+IN_UNIT_INTERVAL = (
+    "data.holdout",
+    "model.dropout",
+    "train.ema_decay",
+    "feedback.ema_decay",
+    "feedback.swap_probability",
+    "diffusion.beta_start",
+    "diffusion.beta_end",
+)
+
+
+class ConfigError(ValueError):
+    """A config that can't be run; the message names the field, its value and what it takes."""
+
+
+def _get(config: ConfigDict, name: str):
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def validate(config: ConfigDict) -> None:
+    """Raise ConfigError with one line for the first thing that is wrong."""
+    for name, choices in CHOICES.items():
+        if _get(config, name) not in choices:
+            valid = ", ".join(map(str, choices))
+            raise ConfigError(f"{name}={_get(config, name)!r} is not one of: {valid}")
+    for name, least in AT_LEAST.items():
+        value = _get(config, name)
+        if not value >= least:
+            raise ConfigError(f"{name}={value} must be at least {least}")
+    for name in POSITIVE:
+        value = _get(config, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"{name}={value} must be positive and finite")
+    for name in IN_UNIT_INTERVAL:
+        value = _get(config, name)
+        if not 0 <= value < 1 and not (name == "feedback.swap_probability" and value == 1):
+            raise ConfigError(f"{name}={value} must be in [0, 1)")
+    _validate_together(config)
+
+
+def _validate_together(config: ConfigDict) -> None:
+    """What no field can say alone."""
+    feedback, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
+    if not diffusion_on and not vae_on:
+        raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")
+    if vae_on and not diffusion_on and feedback.mode not in ("anneal", "fixed"):
+        raise ConfigError(
+            f"feedback.mode={feedback.mode!r} listens to the diffusion side, but diffusion.weight is 0; "
+            "use anneal or fixed"
+        )
+    if feedback.lead_capacity > feedback.max_capacity:
+        raise ConfigError(
+            f"feedback.lead_capacity={feedback.lead_capacity} is above feedback.max_capacity={feedback.max_capacity}"
+        )
+    if config.data.batch_size < 2 * config.train.accumulate and diffusion_on:
+        raise ConfigError(
+            f"data.batch_size={config.data.batch_size} gives micro-batches below 2 images: nothing to shuffle z with"
+        )
+    if config.data.batch_size % config.train.accumulate:
+        raise ConfigError(
+            f"data.batch_size={config.data.batch_size} is not divisible by train.accumulate={config.train.accumulate}"
+        )
+    for name in ("train.steps", "train.log_every", "checkpoint.every_steps"):
+        if _get(config, name) % config.train.steps_per_dispatch:
+            raise ConfigError(
+                f"{name}={_get(config, name)} is not a multiple of "
+                f"train.steps_per_dispatch={config.train.steps_per_dispatch}"
+            )
+    if not 1 <= config.diffusion.decode_steps <= config.diffusion.num_steps:
+        raise ConfigError(
+            f"diffusion.decode_steps={config.diffusion.decode_steps} must be between 1 and "
+            f"diffusion.num_steps={config.diffusion.num_steps}"
+        )
+    if not config.diffusion.beta_start <= config.diffusion.beta_end:
+        raise ConfigError(
+            f"diffusion.beta_start={config.diffusion.beta_start} is above diffusion.beta_end={config.diffusion.beta_end}"
+        )
+    models.validate(config)

@@ -1,0 +1,189 @@
+"""Gaussian diffusion in the conventions of Diff-AE: schedule, forward process, DDIM decoding and encoding.
+
+Maths only. Tables are computed in float64 and used in float32; a denoiser is any function `(x_t, t) -> output`.
+Sources: Ho et al. 2020 (arXiv 2006.11239), Song et al. 2021 (DDIM, arXiv 2010.02502), Salimans & Ho 2022 (v-prediction,
+arXiv 2202.00512), Preechakul et al. 2022 (Diff-AE, arXiv 2111.15640).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PREDICTIONS = ("eps", "v")
+Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, H, W, C], t [B]) -> network output [B, H, W, C]
+
+
+class Schedule(NamedTuple):
+    """x_t = signal[t] x_0 + noise[t] eps, with signal = sqrt(alpha_bar) and noise = sqrt(1 - alpha_bar)."""
+
+    alpha_bar: np.ndarray  # [T] float64
+    signal: np.ndarray  # [T] float32
+    noise: np.ndarray  # [T] float32
+    information: np.ndarray  # [T] float32, nats a pixel: I(t) = 1/2 log(1 + SNR(t)) of the channel x_0 -> x_t
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.alpha_bar)
+
+
+def make_schedule(betas: np.ndarray) -> Schedule:
+    """The tables of a forward process with noise variances `betas` [T] (float64, each in (0, 1))."""
+    alpha_bar = np.cumprod(1.0 - np.asarray(betas, np.float64))
+    return Schedule(
+        alpha_bar=alpha_bar,
+        signal=np.sqrt(alpha_bar).astype(np.float32),
+        noise=np.sqrt(1.0 - alpha_bar).astype(np.float32),
+        information=(-0.5 * np.log1p(-alpha_bar)).astype(np.float32),  # 1 + SNR = 1 / (1 - alpha_bar)
+    )
+
+
+def linear_schedule(num_steps: int, beta_start: float, beta_end: float) -> Schedule:
+    """Linear betas [Ho et al. 2020]; Diff-AE's images: 1000 steps, 1e-4 to 2e-2."""
+    return make_schedule(np.linspace(beta_start, beta_end, num_steps, dtype=np.float64))
+
+
+def constant_schedule(num_steps: int, beta: float) -> Schedule:
+    """Constant betas; Diff-AE's latent prior: 1000 steps of 0.008."""
+    return make_schedule(np.full(num_steps, beta, np.float64))
+
+
+def per_sample(table: np.ndarray, t: jax.Array, ndim: int) -> jax.Array:
+    """table[t] as [B, 1, ..., 1], to broadcast against arrays of `ndim` dimensions."""
+    return jnp.asarray(table)[t].reshape((-1,) + (1,) * (ndim - 1))
+
+
+def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+    """x_t ~ q(x_t | x_0) for x0 and eps [B, ...] and t [B]."""
+    return per_sample(schedule.signal, t, x0.ndim) * x0 + per_sample(schedule.noise, t, x0.ndim) * eps
+
+
+def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
+    """What the network learns: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
+    if prediction == "eps":
+        return eps
+    return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
+
+
+def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
+    """x_0 from the network's output; `signal` and `noise` broadcast against x_t."""
+    if prediction == "eps":
+        return (x_t - noise * output) / signal
+    return signal * x_t - noise * output
+
+
+def predict_eps(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
+    """eps from the network's output; `signal` and `noise` broadcast against x_t."""
+    return output if prediction == "eps" else signal * output + noise * x_t
+
+
+def x0_error(schedule: Schedule, prediction: str, error: jax.Array, t: jax.Array) -> jax.Array:
+    """Squared error in x_0 [B] from the squared error [B] in the network's own units at t [B]."""
+    scale = (1 - schedule.alpha_bar) / (schedule.alpha_bar if prediction == "eps" else 1.0)
+    return jnp.asarray(scale, jnp.float32)[t] * error
+
+
+# --- DDIM ---
+
+
+class DDIMTables(NamedTuple):
+    """One row per kept timestep, in rising t; rows beyond the number of steps are inactive and cost nothing."""
+
+    t: np.ndarray  # [L] int32, the timestep that the network is told
+    signal: np.ndarray  # [L] float32
+    noise: np.ndarray
+    signal_prev: np.ndarray  # towards x_0; the first row's is x_0 itself: (1, 0)
+    noise_prev: np.ndarray
+    signal_next: np.ndarray  # towards x_T; the last row's is pure noise: (0, 1)
+    noise_next: np.ndarray
+    active: np.ndarray  # [L] bool
+
+
+def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> np.ndarray:
+    """The kept timesteps, rising [num_steps].
+
+    `stride` is the reference implementation's spacing: the smallest integer stride that keeps exactly `num_steps` of
+    range(total); most numbers have none, which raises ValueError. `even` takes floor(i total / num_steps) and exists
+    for every number. `auto` is `stride` where it exists and `even` elsewhere.
+    """
+    if not 1 <= num_steps <= total:
+        raise ValueError(f"DDIM needs between 1 and {total} steps, got {num_steps}")
+    if spacing not in ("auto", "stride", "even"):
+        raise ValueError(f"spacing must be auto, stride or even, got {spacing!r}")
+    if spacing != "even":
+        for stride in range(1, total + 1):
+            if len(range(0, total, stride)) == num_steps:
+                return np.arange(0, total, stride)
+        if spacing == "stride":
+            raise ValueError(f"no integer stride keeps exactly {num_steps} of {total} steps; use spacing='even'")
+    return np.arange(num_steps) * total // num_steps
+
+
+def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", length: int | None = None) -> DDIMTables:
+    """Tables of a DDIM chain of `num_steps`, padded to `length` rows so that one compiled chain serves any number."""
+    t = ddim_timesteps(num_steps, schedule.num_steps, spacing)
+    length = num_steps if length is None else length
+    if length < num_steps:
+        raise ValueError(f"a table of {length} rows can't hold {num_steps} DDIM steps")
+    alpha_bar = schedule.alpha_bar[t]
+    alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
+    alpha_bar_next = np.append(alpha_bar[1:], 0.0)
+
+    def pad(values, dtype=np.float32):
+        return np.pad(values, (0, length - num_steps), mode="edge").astype(dtype)
+
+    return DDIMTables(
+        t=pad(t, np.int32),
+        signal=pad(np.sqrt(alpha_bar)),
+        noise=pad(np.sqrt(1 - alpha_bar)),
+        signal_prev=pad(np.sqrt(alpha_bar_prev)),
+        noise_prev=pad(np.sqrt(1 - alpha_bar_prev)),
+        signal_next=pad(np.sqrt(alpha_bar_next)),
+        noise_next=pad(np.sqrt(1 - alpha_bar_next)),
+        active=np.arange(length) < num_steps,
+    )
+
+
+def denoised(
+    denoise: Denoiser, prediction: str, x_t: jax.Array, row: DDIMTables, clip: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """(x_0, eps) at one row: x_0 clipped to [-1, 1] and eps derived again from the clipped x_0, as in Diff-AE."""
+    output = denoise(x_t, jnp.full(x_t.shape[:1], row.t))
+    x0 = predict_x0(prediction, output, x_t, row.signal, row.noise)
+    if clip:
+        x0 = jnp.clip(x0, -1.0, 1.0)
+    return x0, (x_t - row.signal * x0) / row.noise
+
+
+def _chain(denoise, prediction, tables, x, *, reverse, clip, remat):
+    """Walk the rows of the tables by one network evaluation each; inactive rows leave x as it is."""
+
+    def move(x, row):
+        x0, eps = denoised(denoise, prediction, x, row, clip)
+        if reverse:
+            return row.signal_prev * x0 + row.noise_prev * eps
+        return row.signal_next * x0 + row.noise_next * eps
+
+    def step(x, row):
+        return jax.lax.cond(row.active, move, lambda x, row: x, x, row), None
+
+    step = jax.checkpoint(step) if remat else step
+    tables = jax.tree.map(jnp.asarray, tables)
+    return jax.lax.scan(step, x.astype(jnp.float32), tables, reverse=reverse)[0]
+
+
+def ddim_decode(
+    denoise: Denoiser, prediction: str, tables: DDIMTables, x_T: jax.Array, *, clip=True, remat=False
+) -> jax.Array:
+    """x_T -> x_0 by deterministic DDIM (eta = 0) [Song et al. 2021, eq. 12], one `lax.scan`.
+
+    `remat` recomputes each step in the backward pass, so that a gradient through the chain keeps one image a step.
+    """
+    return _chain(denoise, prediction, tables, x_T, reverse=True, clip=clip, remat=remat)
+
+
+def ddim_encode(denoise: Denoiser, prediction: str, tables: DDIMTables, x_0: jax.Array, *, clip=True) -> jax.Array:
+    """x_0 -> x_T, the stochastic encoder: DDIM run backwards; the last row ends at alpha_bar = 0 [Diff-AE, eq. 8]."""
+    return _chain(denoise, prediction, tables, x_0, reverse=False, clip=clip, remat=False)

@@ -1,0 +1,74 @@
+"""Where arrays live: the device mesh, the shardings of the state and of the batch. Knows devices, not the method."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+AXES = ("data", "fsdp")
+
+
+def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
+    """Devices along (data, fsdp); one -1 in the config stands for the rest.
+
+    Raises:
+      ValueError: the shape does not multiply to `num_devices`.
+    """
+    shape = [int(config.sharding.mesh[axis]) for axis in AXES]
+    asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, shape))
+    if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+        raise ValueError(f"sharding.mesh ({asked}): each axis takes a positive size, and at most one takes -1")
+    if -1 in shape:
+        known = -int(np.prod(shape))
+        shape[shape.index(-1)] = num_devices // known if num_devices % known == 0 else 0
+    if np.prod(shape) != num_devices:
+        raise ValueError(f"sharding.mesh ({asked}) does not multiply to the {num_devices} devices present")
+    return tuple(shape)
+
+
+def make_mesh(config: ConfigDict, devices: list | None = None) -> jax.sharding.Mesh:
+    """The mesh over all devices (or the given ones), batch dimension over both axes."""
+    devices = jax.devices() if devices is None else devices
+    shape = mesh_shape(config, len(devices))
+    batch_size, micro = config.data.batch_size, config.train.accumulate
+    if batch_size % (len(devices) * micro):
+        raise ValueError(
+            f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
+            + (f" times train.accumulate={micro}" if micro > 1 else "")
+        )
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def batch_sharding(mesh: jax.sharding.Mesh, *, stacked: bool = False) -> NamedSharding:
+    """Batches [B, ...] split over all devices; `stacked`: [K, B, ...], the second dimension is split."""
+    return NamedSharding(mesh, PartitionSpec(*([None] if stacked else []), AXES))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_sharding(mesh: jax.sharding.Mesh, abstract_state: Any, min_bytes: int) -> Any:
+    """Shardings of a tree of shapes: replicated, but arrays of at least `min_bytes` split over `fsdp`.
+
+    The split dimension is the largest one that the axis divides. The rule sees shapes alone, so that parameters, their
+    moving average and the optimiser's moments lie alike.
+    """
+    size = mesh.shape["fsdp"]
+
+    def rule(leaf):
+        spec = [None] * leaf.ndim
+        divisible = [i for i in range(leaf.ndim) if leaf.shape[i] % size == 0]
+        if size > 1 and divisible and leaf.size * leaf.dtype.itemsize >= min_bytes:
+            spec[max(divisible, key=lambda i: leaf.shape[i])] = "fsdp"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(rule, abstract_state)
+
+
+def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """One global array from the part of the batch that this process has read."""
+    with jax.transfer_guard("allow"):
+        return jax.make_array_from_process_local_data(sharding, batch)
