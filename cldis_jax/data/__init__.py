@@ -1,0 +1,1 @@
+"""Images by index, from rendered scenes to prepared data sets."""

@@ -1,0 +1,225 @@
+"""Rendered 3-D scenes: a coloured solid in a coloured room, seen by a camera that walks around it.
+
+The scenes have exactly the factors of Shapes3D (Burgess & Kim, 2018), in its index order, but this is our own rendering
+of them, not the published images: numbers measured here are not numbers on Shapes3D.
+
+An image is linear in its three colours. Rays are therefore cast once for each of the 480 (scale, shape, orientation)
+cells, keeping for every pixel how much of the floor's, the wall's, the object's and the sky's colour reaches it; the
+image of any of the 480,000 factor combinations is one small matrix product away.
+"""
+
+import functools
+import threading
+
+import numpy as np
+
+from cldis_jax.data.source import Source
+
+SHAPES = ("cube", "cylinder", "sphere", "capsule")
+RADIUS = {"cube": 0.76, "cylinder": 0.72, "sphere": 0.92, "capsule": 0.56}  # the cube's: half its side
+HEIGHT = {"cube": 1.52, "cylinder": 1.6, "sphere": 1.84, "capsule": 2.3}
+CELL_SIZES = (8, 4, 15)  # scale, shape, orientation
+SCALE_RANGE = (0.75, 1.25)
+YAW_RANGE = (-30.0, 30.0)  # degrees
+
+ROOM = 2.6  # half the side of the square room; the object stands at its centre, on the floor y = 0
+WALL_HEIGHT = 2.7
+CAMERA_DISTANCE, CAMERA_HEIGHT, TARGET_HEIGHT = 5.6, 3.1, 1.15
+FIELD_OF_VIEW = 42.0  # degrees, both ways
+LIGHT = np.array([0.55, 0.75, 0.38], np.float32) / np.float32(np.linalg.norm([0.55, 0.75, 0.38]))
+AMBIENT, DIFFUSE = 0.5, 0.5
+SPECULAR, SHININESS = 0.45, 24
+SHADOW = 0.55  # what is left of the floor's light in the object's shadow
+SATURATION, VALUE = 0.85, 0.97
+SKY = np.array([0.80, 0.90, 1.0], np.float32)  # also the tint of the highlights
+
+_building = threading.Lock()
+
+
+class Scenes(Source):
+    """The 480,000 rendered scenes, uint8 [image_size, image_size, 3]; any image_size from 16 up.
+
+    The first images wait for the cells (3 s at 32 pixels, 6 s at 64), which the process then keeps: 31 MB at 64 pixels,
+    four times that at twice the size.
+    """
+
+    name = "scenes"
+    factor_names = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
+    factor_sizes = (10, 10, 10, *CELL_SIZES)
+
+    def __init__(self, image_size: int = 64):
+        if image_size < 16:
+            raise ValueError(f"scenes need at least 16 pixels a side, got image_size={image_size}")
+        self.image_size = image_size
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        return self.render(self.factors(indices))
+
+    def render(self, factors: np.ndarray) -> np.ndarray:
+        """Images uint8 [B, H, W, 3] of factor values [B, 6].
+
+        Real values are allowed: the hues run on continuously (and wrap round), while scale, shape and orientation go
+        to the nearest of their values.
+        """
+        factors = np.asarray(factors)
+        with _building:  # reader threads share one set of cells
+            cells = _cells(self.image_size)
+        nearest = np.clip(np.rint(factors[:, 3:]), 0, np.array(CELL_SIZES) - 1).astype(int)
+        return _mix([cells[i] for i in np.ravel_multi_index(tuple(nearest.T), CELL_SIZES)], factors[:, :3])
+
+    def raycast(self, factors: np.ndarray) -> np.ndarray:
+        """Images uint8 [B, H, W, 3] of real factor values [B, 6], each cast anew: smooth in all but the shape.
+
+        At whole values these are the images of `render`; slower, some milliseconds each.
+        """
+        factors = np.asarray(factors)
+        weights = [_cast(self.image_size, *geometry) for geometry in factors[:, 3:].astype(float)]
+        return _mix(weights, factors[:, :3])
+
+
+def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
+    """RGB in [0, 1] [..., 3] of hues [...], ten units to the circle, at the palette's saturation and value."""
+    k = (np.array([5, 3, 1]) + np.asarray(hue, float)[..., None] * 0.6) % 6
+    return VALUE * (1 - SATURATION * np.clip(np.minimum(k, 4 - k), 0, 1))
+
+
+def _mix(weights: list[np.ndarray], hues: np.ndarray) -> np.ndarray:
+    """Images [B, H, W, 3] from mixing weights, B of [H, W, 4], and hues [B, 3] of floor, wall and object."""
+    colours = np.empty((len(hues), 4, 3), np.float32)
+    colours[:, :3] = hue_to_rgb(hues)
+    colours[:, 3] = SKY
+    size = weights[0].shape[0] if weights else 0
+    images = np.empty((len(hues), size * size, 3), np.uint8)
+    for image, weight, colour in zip(images, weights, colours * 255):
+        image[:] = weight.reshape(-1, 4) @ colour + 0.5
+    return images.reshape(-1, size, size, 3)
+
+
+@functools.lru_cache(maxsize=2)
+def _cells(size: int) -> np.ndarray:
+    """The mixing weights of all cells, float32 [480, size, size, 4]."""
+    cells = np.empty((np.prod(CELL_SIZES), size, size, 4), np.float32)
+    for cell, geometry in zip(cells, np.ndindex(*CELL_SIZES)):
+        cell[:] = _cast(size, *geometry)
+    return cells
+
+
+def _cast(size: int, scale: float, shape: float, orientation: float) -> np.ndarray:
+    """How much of the floor's, wall's, object's and sky's colour reaches each pixel, float32 [size, size, 4]."""
+    solid = SHAPES[int(np.clip(np.rint(shape), 0, len(SHAPES) - 1))]
+    extent = _between(SCALE_RANGE, scale / 7)
+    yaw = np.deg2rad(_between(YAW_RANGE, orientation / 14))
+    samples = 4 if size < 48 else 3  # rays a pixel, each way
+
+    eye, rays = _camera(size * samples, yaw)
+    weights = _room(eye, rays, solid, extent)
+    near, normal = _intersect(solid, extent, eye, rays)
+    light = np.clip(normal @ LIGHT, 0, None)
+    # Blinn-Phong: the highlight replaces object colour, so that a mix never exceeds the brightest colour.
+    half = LIGHT - rays[near]
+    half /= np.linalg.norm(half, axis=-1, keepdims=True)
+    shine = SPECULAR * np.clip((normal * half).sum(-1), 0, None) ** SHININESS * (light > 0)
+    weights[near] = 0
+    weights[near, 2] = (AMBIENT + DIFFUSE * light) * (1 - shine)
+    weights[near, 3] = shine
+    return weights.reshape(size, samples, size, samples, 4).mean((1, 3))
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * share
+
+
+def _camera(size: int, yaw: float) -> tuple[np.ndarray, np.ndarray]:
+    """The eye [3] and the unit directions [size * size, 3] of its rays, row by row from the top left."""
+    eye = np.array([CAMERA_DISTANCE * np.sin(yaw), CAMERA_HEIGHT, CAMERA_DISTANCE * np.cos(yaw)], np.float32)
+    forward = np.array([0, TARGET_HEIGHT, 0], np.float32) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.array([np.cos(yaw), 0, -np.sin(yaw)], np.float32)
+    up = np.cross(right, forward)
+    offset = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1) * np.tan(np.deg2rad(FIELD_OF_VIEW / 2))
+    offset = offset.astype(np.float32)
+    rays = forward + offset[None, :, None] * right - offset[:, None, None] * up
+    rays = rays.reshape(-1, 3)
+    return eye, rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+def _room(eye: np.ndarray, rays: np.ndarray, solid: str, extent: float) -> np.ndarray:
+    """The mixing weights of the empty room, with the solid's shadow on its floor, [N, 4]."""
+    with np.errstate(divide="ignore"):
+        to_walls = (np.sign(rays[:, ::2]) * np.float32(ROOM) - eye[::2]) / rays[:, ::2]
+        to_floor = np.where(rays[:, 1] < 0, -eye[1] / rays[:, 1], np.inf)
+    facing_x = to_walls[:, 0] < to_walls[:, 1]
+    to_wall = np.minimum(to_walls[:, 0], to_walls[:, 1])
+    inward_light = np.where(facing_x, -np.sign(rays[:, 0]) * LIGHT[0], -np.sign(rays[:, 2]) * LIGHT[2])
+
+    on_floor = to_floor < to_wall
+    above = ~on_floor & (eye[1] + to_wall * rays[:, 1] > WALL_HEIGHT)
+    weights = np.zeros((len(rays), 4), np.float32)
+    weights[:, 1] = np.where(on_floor | above, 0, AMBIENT + DIFFUSE * np.clip(inward_light, 0, None))
+    weights[above, 3] = 1
+    weights[on_floor, 0] = AMBIENT + DIFFUSE * LIGHT[1]
+
+    floor = np.flatnonzero(on_floor)
+    points = eye + to_floor[floor, None] * rays[floor]
+    shaded, _ = _intersect(solid, extent, points, np.broadcast_to(LIGHT, points.shape))
+    weights[floor[shaded], 0] *= SHADOW
+    return weights
+
+
+def _intersect(solid: str, extent: float, origins: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the rays [N, 3] meet the solid, as indices [M], and its outward unit normals there [M, 3].
+
+    `origins` is [N, 3] or the one [3] that all rays share; `rays` have unit length.
+    """
+    radius, height = np.float32(RADIUS[solid]), np.float32(HEIGHT[solid])
+    origins = np.broadcast_to(origins / np.float32(extent), rays.shape)  # in units of the solid
+
+    # Most rays pass outside the bounding sphere and are dropped before the exact tests.
+    to_centre = np.array([0, height / 2, 0], np.float32) - origins
+    along = np.einsum("ij,ij->i", to_centre, rays)
+    missed_by = np.einsum("ij,ij->i", to_centre, to_centre) - along * along
+    bound = 2 * radius**2 if solid != "sphere" else radius**2
+    kept = np.flatnonzero((missed_by < bound + height**2 / 4) & (along > 0))
+    o, d = origins[kept], rays[kept]
+
+    nearest = np.full(len(kept), np.inf, np.float32)
+    normals = np.zeros((len(kept), 3), np.float32)
+
+    def meet(distance, valid, normal):
+        closer = valid & (distance > 0) & (distance < nearest)
+        nearest[closer] = distance[closer]
+        normals[closer] = normal[closer]
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if solid == "cube":
+            low = np.array([-radius, 0, -radius], np.float32)
+            high = np.array([radius, height, radius], np.float32)
+            enter = np.where(d > 0, low - o, high - o) / d
+            leave = np.where(d > 0, high - o, low - o) / d
+            face = enter.argmax(-1)
+            distance = enter.max(-1)
+            meet(distance, distance < leave.min(-1), -np.sign(d) * np.eye(3, dtype=np.float32)[face])
+        if solid in ("cylinder", "capsule"):
+            ends = (0, height) if solid == "cylinder" else (radius, height - radius)
+            distance = _entry(o[:, ::2], d[:, ::2], radius)
+            y = o[:, 1] + distance * d[:, 1]
+            side = (o + distance[:, None] * d) * np.array([1, 0, 1], np.float32) / radius
+            meet(distance, (y >= ends[0]) & (y <= ends[1]), side)
+        if solid == "cylinder":
+            lid = np.where(d[:, 1] < 0, height, 0)
+            distance = (lid - o[:, 1]) / d[:, 1]
+            across = o[:, ::2] + distance[:, None] * d[:, ::2]
+            meet(distance, (across**2).sum(-1) < radius**2, -np.sign(d) * np.array([0, 1, 0], np.float32))
+        for centre in {"sphere": [radius], "capsule": [radius, height - radius]}.get(solid, []):
+            from_centre = o - np.array([0, centre, 0], np.float32)
+            distance = _entry(from_centre, d, radius)
+            meet(distance, np.isfinite(distance), (from_centre + distance[:, None] * d) / radius)
+
+    met = np.isfinite(nearest)
+    return kept[met], normals[met]
+
+
+def _entry(o: np.ndarray, d: np.ndarray, radius: float) -> np.ndarray:
+    """Distance [N] at which rays o + t d [N, 2 or 3] enter the circle or sphere round 0, NaN where they miss it."""
+    a, b = (d * d).sum(-1), (o * d).sum(-1)
+    return (-b - np.sqrt(b * b - a * ((o * o).sum(-1) - radius**2))) / a

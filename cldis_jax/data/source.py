@@ -1,0 +1,47 @@
+"""What every image set offers: a length, images by index, and the factors behind them where there are any."""
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """The images that a config asks for are missing, unreadable or not what was expected."""
+
+
+class Source:
+    """A random-access set of images, uint8 [H, W, C].
+
+    The defaults describe a set whose images enumerate the grid of `factor_sizes` in mixed radix, the last factor
+    fastest; a set in another order overrides `factors` and `index_of`, one without factors leaves the sizes empty.
+    """
+
+    name: str = ""
+    factor_names: tuple[str, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(np.prod(self.factor_sizes))
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` [B], uint8 [B, H, W, C]."""
+        raise NotImplementedError
+
+    def factors(self, indices: np.ndarray) -> np.ndarray:
+        """The factor values behind the images at `indices` [B], int64 [B, F]."""
+        if not self.factor_sizes:
+            return np.zeros((len(indices), 0), np.int64)
+        return np.stack(np.unravel_index(np.asarray(indices), self.factor_sizes), axis=-1)
+
+    def index_of(self, factors: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Indices [B] of images with the given factor values [B, F].
+
+        Where several images share their factors (smallNORB's instances) `rng` draws one of them; without it the
+        first is returned.
+        """
+        if not self.factor_sizes:
+            raise ValueError(f"{self.name} has no factors to look images up by")
+        return np.ravel_multi_index(tuple(np.asarray(factors).T), self.factor_sizes)
+
+    def attributes(self, indices: np.ndarray) -> np.ndarray:
+        """The attribute labels of the images at `indices` [B], int64 [B, A]; A is 0 for a set without labels."""
+        return np.zeros((len(indices), len(self.attribute_names)), np.int64)
