@@ -1,0 +1,63 @@
+"""Batches in a reproducible order: which images are held out, and the endless shuffled stream of the others."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from cldis_jax.data.source import DataError, Source
+
+
+def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices for training and held-out indices, both sorted int64; the same on every call, host and run.
+
+    The first round(num_images * holdout) entries of the permutation of PCG64 with seed 0 are held out.
+
+    Raises:
+      ValueError: holdout is not in [0, 1).
+    """
+    if not 0 <= holdout < 1:
+        raise ValueError(f"data.holdout is a share of the images in [0, 1), got {holdout}")
+    order = np.random.Generator(np.random.PCG64(0)).permutation(num_images)
+    num_held_out = round(num_images * holdout)
+    return np.sort(order[num_held_out:]), np.sort(order[:num_held_out])
+
+
+def make_loader(
+    source: Source,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    prefetch: int = 4,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches {"image": uint8 [batch_size / process_count, H, W, C]} of the images at `indices`.
+
+    Every epoch visits each image once, in a new order that `seed` decides; epochs follow each other without a gap, so
+    that a batch may span two of them. Together the processes read the same global batches whatever their number. The
+    iterator's `get_state()` is JSON-able and `set_state()` continues exactly behind the batch returned last.
+
+    Args:
+      batch_size: of all processes together.
+      threads: batches read at once; 0 reads in the caller's thread.
+      prefetch: batches read ahead.
+
+    Raises:
+      DataError: there are no images to read.
+      ValueError: batch_size does not divide among the processes.
+    """
+    if len(indices) == 0:
+        raise DataError(f"no image of {source.name} is left to read; lower data.holdout or add images")
+    if batch_size % process_count:
+        raise ValueError(f"data.batch_size={batch_size} does not divide among {process_count} processes")
+    dataset = (
+        grain.MapDataset.range(len(indices))
+        .shuffle(seed=seed)
+        .repeat()[process_index::process_count]
+        .batch(batch_size // process_count, drop_remainder=True)
+        .map(lambda positions: {"image": source.fetch(indices[positions])})
+    )
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(threads, prefetch if threads else 0)))
