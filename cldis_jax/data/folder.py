@@ -1,0 +1,76 @@
+"""Your own pictures: every JPEG, PNG and WebP below a directory."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from PIL import Image
+from tqdm import tqdm
+
+from cldis_jax.data.images import crop_box, to_square
+from cldis_jax.data.source import DataError, Source
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+THREADS = min(8, os.cpu_count() or 1)
+NAMED_FILES = 5  # broken files named one by one, the others only counted
+
+
+class Folder(Source):
+    """All images below a directory, in the order of their paths, uint8 [image_size, image_size, channels].
+
+    Any size and mode: see `images.to_square`. Every file is decoded once at the start; broken ones are named in a
+    warning and left out. Sub-directories are searched too, and their names mean nothing.
+
+    Raises:
+      DataError: the directory is missing, or no readable image is in it.
+    """
+
+    def __init__(self, path: str, image_size: int, channels: int = 3, crop: str = "center"):
+        self.name = f"folder {path}"
+        self.image_size, self.channels, self.crop = image_size, channels, crop
+        self._pool = ThreadPoolExecutor(THREADS)
+        root = Path(path).expanduser()
+        if not path or not root.is_dir():
+            raise DataError(f"data.path={path!r} is not a directory; give the directory that holds your images")
+        files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        bar = tqdm(self._pool.map(self._fault, files), "reading images", len(files), disable=len(files) <= 1000)
+        faults = list(bar)
+        self.files = [file for file, fault in zip(files, faults) if not fault]
+
+        broken = [f"{file} ({fault})" for file, fault in zip(files, faults) if fault]
+        more = ", ..." if len(broken) > NAMED_FILES else ""
+        summary = f"{len(broken)} of {len(files)} images can't be used: {', '.join(broken[:NAMED_FILES])}{more}"
+        if not self.files:
+            found = summary if broken else f"no {', '.join(SUFFIXES)} file"
+            raise DataError(f"data.path={path!r} holds no usable image: {found}")
+        if broken:
+            logging.warning("%s", summary)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fetch(self, indices: np.ndarray) -> np.ndarray:
+        return np.stack(list(self._pool.map(self._read, (self.files[i] for i in indices))))
+
+    def _read(self, file: Path) -> np.ndarray:
+        with Image.open(file) as image:
+            # JPEGs may be decoded at a fraction of their size, as long as enough pixels are left to resize from.
+            side = 3 * self.image_size
+            if self.crop == "center":
+                image.draft(None, (side, side))
+            return to_square(image, self.image_size, self.channels, self.crop)
+
+    def _fault(self, file: Path) -> str:
+        """What is wrong with a file, or nothing."""
+        try:
+            with warnings.catch_warnings(), Image.open(file) as image:
+                warnings.simplefilter("ignore")
+                crop_box(*image.size, self.crop)
+                image.draft(None, (64, 64))
+                image.load()
+        except Exception as error:  # decoders raise whatever they like on damaged bytes
+            return str(error) or type(error).__name__
+        return ""

@@ -1,0 +1,42 @@
+"""From a picture of any size and mode to the square of pixels that a model reads."""
+
+import numpy as np
+from PIL import Image, ImageOps
+
+CROPS = ("center", "d2c")
+D2C_BOX = (25, 57, 153, 185)  # left, top, right, bottom of Diff-AE's CelebA crop: 128x128 round row 121, column 89
+
+
+def crop_box(width: int, height: int, crop: str) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the square to keep.
+
+    Raises:
+      ValueError: `d2c` is asked of an image that does not hold its box.
+    """
+    if crop == "d2c":
+        if width < D2C_BOX[2] or height < D2C_BOX[3]:
+            raise ValueError(f"data.crop=d2c is for 178x218 CelebA images, this one is {width}x{height}")
+        return D2C_BOX
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def to_square(image: Image.Image, size: int, channels: int, crop: str = "center") -> np.ndarray:
+    """Cropped to a square and resized with an antialiasing filter (Lanczos), uint8 [size, size, channels].
+
+    Turned upright as EXIF says; transparency is laid on white; 16-bit greys are scaled to 8.
+    """
+    image = _plain(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+    image = image.resize((size, size), Image.Resampling.LANCZOS, box=crop_box(*image.size, crop), reducing_gap=3.0)
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode L or RGB, whatever mode it was stored in."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = Image.fromarray(np.round(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
