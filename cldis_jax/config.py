@@ -28,6 +28,7 @@ AT_LEAST = {
     "vae.warmup_steps": 0,
     "distillation.weight": 0,
     "feedback.lead_capacity": 0,
+    "feedback.max_capacity": 0,
     "checkpoint.keep_period": 0,
     "distillation.sigma_floor": 0,
     "model.latent_dim": 1,
@@ -48,7 +49,7 @@ AT_LEAST = {
     "checkpoint.every_steps": 1,
     "checkpoint.keep": 1,
 }
-POSITIVE = ("train.learning_rate", "train.clip_norm", "feedback.reference", "feedback.max_capacity", "vae.gaussian_std")
+POSITIVE = ("train.learning_rate", "train.clip_norm", "feedback.reference", "vae.gaussian_std")
 IN_UNIT_INTERVAL = (
     "data.holdout",
     "model.dropout",
@@ -105,6 +106,8 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"feedback.lead_capacity={feedback.lead_capacity} is above feedback.max_capacity={feedback.max_capacity}"
         )
+    if config.distillation.schedule == "adaptive" and feedback.max_capacity == 0:
+        raise ConfigError("distillation.schedule='adaptive' divides by feedback.max_capacity, which is 0")
     if config.data.batch_size < 2 * config.train.accumulate and diffusion_on:
         raise ConfigError(
             f"data.batch_size={config.data.batch_size} gives micro-batches below 2 images: nothing to shuffle z with"
@@ -126,6 +129,7 @@ def _validate_together(config: ConfigDict) -> None:
         )
     if not config.diffusion.beta_start <= config.diffusion.beta_end:
         raise ConfigError(
-            f"diffusion.beta_start={config.diffusion.beta_start} is above diffusion.beta_end={config.diffusion.beta_end}"
+            f"diffusion.beta_start={config.diffusion.beta_start} is above "
+            f"diffusion.beta_end={config.diffusion.beta_end}"
         )
     models.validate(config)

@@ -113,7 +113,7 @@ def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> 
     if spacing not in ("auto", "stride", "even"):
         raise ValueError(f"spacing must be auto, stride or even, got {spacing!r}")
     if spacing != "even":
-        for stride in range(1, total + 1):
+        for stride in range(1, total):
             if len(range(0, total, stride)) == num_steps:
                 return np.arange(0, total, stride)
         if spacing == "stride":

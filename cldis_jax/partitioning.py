@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -72,3 +73,11 @@ def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """One global array from the part of the batch that this process has read."""
     with jax.transfer_guard("allow"):
         return jax.make_array_from_process_local_data(sharding, batch)
+
+
+def to_host(tree: Any) -> Any:
+    """A tree of global arrays as whole NumPy arrays on every process."""
+    with jax.transfer_guard("allow"):
+        if jax.process_count() > 1:
+            return multihost_utils.process_allgather(tree, tiled=True)
+        return jax.device_get(tree)

@@ -52,7 +52,9 @@ def get_config() -> ConfigDict:
     config.vae = ConfigDict()
     config.vae.weight = 1.0  # lambda_vae; 0: no VAE branch (Diff-AE alone)
     config.vae.beta = 4.0
-    config.vae.capacity_form = "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
+    config.vae.capacity_form = (
+        "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
+    )
     config.vae.beta_min = 1.0  # hinge only
     config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
     config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels

@@ -1,0 +1,84 @@
+"""What a model can be seen to do: reconstructions and traversals. Knows a Bundle; not training, not files."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from einops import rearrange
+
+from cldis_jax import visualize
+from cldis_jax.api import Bundle
+
+TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
+
+
+def random_noise(bundle: Bundle, num: int, seed: int = 0) -> np.ndarray:
+    """x_T ~ N(0, I), [num, H, W, C]."""
+    return np.asarray(jax.random.normal(jax.random.key(seed), (num, *bundle.image_shape)))
+
+
+def decode_in_chunks(bundle: Bundle, x_T: np.ndarray, z: np.ndarray, num_steps: int, chunk: int) -> np.ndarray:
+    """`bundle.decode` on any number of rows in batches of one size; the last is padded, so that nothing retraces."""
+    images = []
+    for start in range(0, len(z), chunk):
+        rows = np.arange(start, start + chunk).clip(max=len(z) - 1)
+        images.append(np.asarray(bundle.decode(x_T[rows], z[rows], num_steps))[: len(z) - start])
+    return np.concatenate(images)
+
+
+def reconstructions(bundle: Bundle, images: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
+    """The images and each way to reconstruct them, by label, each [B, H, W, C]."""
+    rows = {"original": np.asarray(images)}
+    if bundle.has_diffusion:
+        z = bundle.encode(images)
+        rows["z_sem, random x_T"] = np.asarray(bundle.decode(random_noise(bundle, len(images)), z, num_steps))
+        x_T = bundle.encode_noise(images, z, num_steps)
+        rows["z_sem, inferred x_T"] = np.asarray(bundle.decode(x_T, z, num_steps))
+    if bundle.has_vae:
+        rows["VAE"] = np.asarray(bundle.decode_vae(bundle.encode_posterior(images)[0]))
+    return rows
+
+
+def mean_squared_errors(rows: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean squared error on [0, 1] of each kind of reconstruction against the originals."""
+    return {
+        name: float(np.mean(np.square((rows["original"] - row) / 2)))
+        for name, row in rows.items()
+        if name != "original"
+    }
+
+
+def traversal_codes(z: np.ndarray, directions: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Codes [K, S, d]: the code z [d] moved along each of `directions` [K, d] by each of `shifts` [S]."""
+    return z + shifts[None, :, None] * directions[:, None, :]
+
+
+def traverse(
+    bundle: Bundle, image: np.ndarray, latent: str, num_steps: int, x_T: np.ndarray | None = None
+) -> np.ndarray:
+    """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at one x_T."""
+    std = np.asarray(bundle.moments(latent).std)
+    z = np.asarray(bundle.represent(image[None], latent))[0]
+    codes = traversal_codes(z, np.diag(std), np.asarray(TRAVERSAL_STDS))
+    flat = codes.reshape(-1, codes.shape[-1]).astype(np.float32)
+    if latent == "z_disen":
+        images = np.asarray(bundle.decode_vae(flat))
+    else:
+        x_T = random_noise(bundle, 1) if x_T is None else x_T
+        images = decode_in_chunks(bundle, x_T.repeat(len(flat), axis=0), flat, num_steps, len(TRAVERSAL_STDS) * 2)
+    return rearrange(images, "(k s) h w c -> k s h w c", k=len(codes))
+
+
+def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, uint8 picture) of everything that is drawn while training, for a few images [B, H, W, C]."""
+    num_steps = bundle.config.diffusion.decode_steps
+    rows = reconstructions(bundle, images, num_steps)
+    yield "reconstructions", visualize.grid(np.stack(list(rows.values())), list(rows), title=f"step {bundle.step}")
+    columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]
+    for latent, present in (("z_sem", bundle.has_diffusion), ("z_disen", bundle.has_vae)):
+        if present:
+            labels = [f"{latent}[{i}]" for i in range(bundle.config.model.latent_dim)]
+            yield (
+                f"traversals_{latent}",
+                visualize.grid(traverse(bundle, images[0], latent, num_steps), labels, columns, f"step {bundle.step}"),
+            )

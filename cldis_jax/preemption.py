@@ -1,0 +1,43 @@
+"""When to stop early: SIGTERM and Ctrl-C on one process, the coordination service's agreement on several."""
+
+import signal
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class StopRequest:
+    """A context in which a stop is asked for, not forced: the loop ends after the step that it is in.
+
+    A second Ctrl-C ends the process at once.
+    """
+
+    def __init__(self):
+        self._signal: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self):
+        if jax.process_count() == 1:  # on several, jax.distributed owns SIGTERM
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number, frame):
+        if number == signal.SIGINT and self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop after `step`; the same answer on every process."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's code for the signal: 143 for SIGTERM, 130 for Ctrl-C."""
+        return 128 + (self._signal or signal.SIGTERM)
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

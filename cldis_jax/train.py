@@ -1,0 +1,286 @@
+"""The run, top to bottom: mesh, data, model and state, step, checkpoints, loop, results."""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import periodic_actions
+from etils import epath
+from ml_collections import ConfigDict
+
+from cldis_jax import api, checkpoint, data, models, partitioning, pictures, preemption, report, state, visualize
+from cldis_jax.config import ConfigError, validate
+
+CURVES = {
+    "losses": ("L_diff", "L_dt"),
+    "VAE": ("L_vae", "vae/reconstruction"),
+    "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
+    "feedback": ("feedback/progress", "feedback/z_gain"),
+}
+NUM_MEASURED = 64  # images in the reconstruction errors at the end
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient was NaN or infinite; the message names the step and the term."""
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Train until `config.train.steps`, going on where `workdir` stands; returns what `main.json` holds.
+
+    Raises:
+      ConfigError, data.DataError, CheckpointError: before any training.
+      NonFiniteError: a loss went wrong; the last good checkpoint stays.
+      SystemExit: a signal asked the run to stop, and it has saved.
+    """
+    validate(config)
+    steps_per_dispatch, total_steps = config.train.steps_per_dispatch, config.train.steps
+
+    # Mesh
+    mesh = partitioning.make_mesh(config)
+    is_first = jax.process_index() == 0
+
+    # Workdir
+    claim_workdir(config, workdir)
+
+    # Data
+    source = data.make_source(config.data)
+    train_indices, heldout_indices = data.split(len(source), config.data.holdout)
+    if config.data.batch_size > len(train_indices) and is_first:
+        print(f"note: a batch of {config.data.batch_size} is larger than the {len(train_indices)} training images")
+    loader = data.make_loader(
+        source,
+        train_indices,
+        batch_size=config.data.batch_size,
+        seed=config.train.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+    )
+
+    # Model and state: shapes, then shardings, then values; nothing is ever materialised unsharded
+    networks = models.make_networks(config, api.compute_dtype(config))
+    create = functools.partial(state.create_state, networks, config)
+    shapes = jax.eval_shape(create)
+    shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
+    abstract_state = jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
+    )
+
+    # Step
+    batch_sharding = partitioning.batch_sharding(mesh, stacked=steps_per_dispatch > 1)
+    step_fn = state.train_step if steps_per_dispatch == 1 else state.train_steps
+    update = jax.jit(
+        functools.partial(step_fn, networks, config),
+        in_shardings=(shardings, batch_sharding),
+        out_shardings=(shardings, partitioning.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    # Checkpoints
+    checkpoints = checkpoint.Checkpoints(
+        workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
+    )
+    restored = checkpoints.restore(abstract_state)
+    if restored is None:
+        train_state = jax.jit(create, out_shardings=shardings)()
+        if config.init_from:
+            train_state = start_from(config.init_from, train_state, shardings)
+        start = 0
+    else:
+        train_state, position, start = restored
+        train_state = jax.jit(lambda s: s, out_shardings=shardings)(train_state)  # arrays of Orbax may not be donated
+        loader.set_state(position)
+
+    # Loop
+    log = report.Report(workdir, total_steps, start, enabled=is_first)
+    if restored is not None:
+        log.say(f"resuming {workdir} at step {start}")
+    functions = api.make_functions(config)
+    shown_indices = (heldout_indices if len(heldout_indices) else train_indices)[: config.train.num_pictures]
+    watch = _Watch(config, log, start)
+    profile = _profiler(config, workdir)
+
+    def save(step):
+        watch.flush()  # a state whose losses went wrong is never saved
+        checkpoints.save(step, config, train_state.ema, train_state, loader.get_state())
+
+    def draw(step):
+        ema = partitioning.to_host(train_state.ema)
+        if is_first:
+            bundle = api.Bundle(functions, ema, step)
+            shown = state.to_unit_range(jnp.asarray(source.fetch(shown_indices)))
+            for name, picture in pictures.training_pictures(bundle, shown):
+                log.picture(step, name, picture)
+            log.picture(step, "curves", visualize.curves(log.history, CURVES))
+
+    step = start
+    try:
+        with preemption.StopRequest() as stop:
+            while step < total_steps:
+                waiting = time.perf_counter()
+                batches = [next(loader)["image"] for _ in range(steps_per_dispatch)]
+                watch.waited += time.perf_counter() - waiting
+                batch = partitioning.to_global(
+                    np.stack(batches) if steps_per_dispatch > 1 else batches[0], batch_sharding
+                )
+                with jax.transfer_guard("disallow"):
+                    train_state, scalars = update(train_state, batch)
+                step += steps_per_dispatch
+                watch.record(step, scalars)
+                profile(step)
+                stopping = stop.reached(step)
+                if step % config.train.log_every == 0 or step >= total_steps:
+                    watch.report(step)
+                if step % config.checkpoint.every_steps == 0 or stopping or step >= total_steps:
+                    save(step)
+                if stopping and step < total_steps:
+                    checkpoints.wait()
+                    log.say(f"stopped at step {step} and saved; run the same command to go on")
+                    raise SystemExit(stop.exit_code)
+                if step % config.train.picture_every < steps_per_dispatch and step < total_steps:
+                    draw(step)
+        draw(step)
+        results = _results(config, workdir, source, heldout_indices, train_indices, functions, train_state, step, log)
+    finally:
+        log.close()
+        checkpoints.close()
+    return results
+
+
+def claim_workdir(config: ConfigDict, workdir: str) -> None:
+    """Make the workdir this config's own: refuse one of another config, write `config.json`."""
+    path = epath.Path(workdir) / "config.json"
+    asked = checkpoint.config_to_json(config)
+    try:
+        if path.exists():
+            differing = checkpoint.differing_fields(report.read_json(path), asked)
+            if differing:
+                raise ConfigError(
+                    f"{workdir} holds a run of another config; choose another --workdir, or agree on:\n  "
+                    + "\n  ".join(differing)
+                )
+        if jax.process_index() == 0:
+            report.write_json(path, asked)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir} can't be written: {error}") from error
+
+
+def start_from(workdir: str, train_state: state.TrainState, shardings: state.TrainState) -> state.TrainState:
+    """`train_state` with the parameters that another workdir's moving averages hold, network by network.
+
+    Raises:
+      ConfigError: no network in common, or shapes that differ.
+    """
+    params = dict(api.load(workdir).ema.params)
+    common = params.keys() & train_state.params.keys()
+    if not common:
+        raise ConfigError(f"init_from={workdir}: it holds {sorted(params)}, this config {sorted(train_state.params)}")
+    for name in sorted(common):
+        theirs, ours = (dict(jax.tree_util.tree_leaves_with_path(p[name])) for p in (params, train_state.params))
+        for path in sorted(theirs.keys() | ours.keys(), key=jax.tree_util.keystr):
+            shapes = [np.shape(leaves[path]) if path in leaves else "(absent)" for leaves in (theirs, ours)]
+            if shapes[0] != shapes[1]:
+                field = name + jax.tree_util.keystr(path)
+                raise ConfigError(f"init_from={workdir}: {field} is {shapes[0]} there and {shapes[1]} in this config")
+
+    def replaced(old, sharding):
+        return jax.device_put(old | {name: params[name] for name in common}, sharding)
+
+    ema = train_state.ema.replace(params=replaced(train_state.ema.params, shardings.ema.params))
+    return train_state.replace(params=replaced(train_state.params, shardings.params), ema=ema)
+
+
+class _Watch:
+    """Scalars on their way from the device to the report, read one interval late so that the device never waits."""
+
+    def __init__(self, config: ConfigDict, log: report.Report, start: int):
+        self._images_per_step, self._per_dispatch = config.data.batch_size, config.train.steps_per_dispatch
+        self._log, self._step, self._since = log, start, time.perf_counter()
+        self._recorded: list[tuple[int, dict]] = []
+        self._late: tuple[int, list, dict] | None = None
+        self.waited = 0.0
+
+    def record(self, step: int, scalars: dict) -> None:
+        self._recorded.append((step, scalars))
+        self._log.advance(self._per_dispatch)
+
+    def report(self, step: int) -> None:
+        """At the end of a logging interval: hand on the interval before it."""
+        seconds = time.perf_counter() - self._since
+        speed = {
+            "speed/images_per_second": (step - self._step) * self._images_per_step / seconds,
+            "speed/steps_per_second": (step - self._step) / seconds,
+            "speed/data_wait_fraction": self.waited / seconds,
+        }
+        self._hand_on()
+        self._late = (step, self._recorded, speed)
+        self._recorded, self.waited, self._step, self._since = [], 0.0, step, time.perf_counter()
+
+    def flush(self) -> None:
+        """Wait for everything recorded, and raise NonFiniteError if anything of it isn't finite."""
+        self._hand_on()
+        if self._recorded:
+            self._read(self._recorded)
+
+    def _hand_on(self) -> None:
+        if self._late is None:
+            return
+        step, recorded, speed = self._late
+        self._late = None
+        means = {name: float(np.mean(v)) for name, v in self._read(recorded).items()}
+        shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_vae") if means.get(name)}
+        if "vae/capacity" in means:
+            shown["C"] = f"{means['vae/capacity']:.3g}"
+        shown["img/s"] = f"{speed['speed/images_per_second']:.0f}"
+        self._log.scalars(step, means | speed, shown)
+
+    def _read(self, recorded: list[tuple[int, dict]]) -> dict[str, np.ndarray]:
+        """The scalars as arrays [steps]; raises at the first step at which one isn't finite."""
+        fetched = jax.device_get([scalars for _, scalars in recorded])
+        values = {name: np.concatenate([np.atleast_1d(s[name]) for s in fetched]) for name in fetched[0]}
+        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
+        if not finite.all():
+            i = int(np.argmin(finite))
+            terms = ", ".join(f"{name}={v[i]}" for name, v in values.items() if not np.isfinite(v[i]))
+            first = recorded[0][0] - self._per_dispatch + 1
+            raise NonFiniteError(f"step {first + i}: {terms}; the last checkpoint before it is kept")
+        return values
+
+
+def _profiler(config: ConfigDict, workdir: str):
+    """A function of the step that traces `train.profile_steps` ("start-stop") for TensorBoard."""
+    if not config.train.profile_steps:
+        return lambda step: None
+    first, last = (int(part) for part in config.train.profile_steps.split("-"))
+    return periodic_actions.Profile(
+        logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None
+    )
+
+
+def _results(config, workdir, source, heldout, train_indices, functions, train_state, step, log) -> dict[str, Any]:
+    """Measure the finished model on images that it has not seen (where some are held out), print it, write it."""
+    ema = partitioning.to_host(train_state.ema)
+    digest = checkpoint.params_sha256(train_state.params)
+    scalars = {name: value for name, value in (log.history[-1] if log.history else {}).items() if name != "step"}
+    if jax.process_index() == 0:
+        bundle = api.Bundle(functions, ema, step)
+        measured = (heldout if len(heldout) else train_indices)[:NUM_MEASURED]
+        images = state.to_unit_range(jnp.asarray(source.fetch(measured)))
+        rows = pictures.reconstructions(bundle, images, config.diffusion.decode_steps)
+        for name, error in pictures.mean_squared_errors(rows).items():
+            scalars[f"reconstruction_mse/{name}"] = error
+    results = {
+        "step": step,
+        "scalars": scalars,
+        "params_sha256": digest,
+        "heldout_images": len(heldout),
+        "config": checkpoint.config_to_json(config),
+    }
+    log.result("main", results)
+    log.say(report.table([(name, f"{scalars[name]:.5g}") for name in sorted(scalars)], ("scalar", "value")))
+    log.say(f"\npictures: {workdir}/pictures   results: {workdir}/main.json")
+    return results

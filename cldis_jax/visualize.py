@@ -1,0 +1,81 @@
+"""Pictures from arrays: one grid writer, one curve plotter, one animation writer. Knows pixels, not models."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from einops import rearrange
+from etils import epath
+from PIL import Image, ImageDraw, ImageFont
+
+MIN_TILE = 64  # pixels a side; smaller images are enlarged by a whole factor
+MARGIN = 2
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] as uint8 RGB, whatever the number of channels (1 or 3)."""
+    images = np.asarray(images, np.float32)
+    images = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def grid(
+    images: np.ndarray, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), title: str = ""
+) -> np.ndarray:
+    """One uint8 picture [H, W, 3] of a grid of images [R, C, H, W, channels] in [-1, 1], labelled at the margins."""
+    tiles = to_uint8(images)
+    factor = max(1, -(-MIN_TILE // tiles.shape[2]))
+    tiles = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, MARGIN), (0, MARGIN), (0, 0)), constant_values=255)
+    height, width = tiles.shape[2:4]
+    body = rearrange(tiles, "r c h w ch -> (r h) (c w) ch")
+
+    font = ImageFont.load_default(size=13)
+    left = max((int(font.getlength(label)) + 10 for label in row_labels), default=0)
+    top = (24 if title else 0) + (20 if column_labels else 0)
+    canvas = Image.new("RGB", (left + body.shape[1], top + body.shape[0]), "white")
+    canvas.paste(Image.fromarray(body), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    if title:
+        draw.text((4, 4), title, fill="black", font=ImageFont.load_default(size=15))
+    for i, label in enumerate(column_labels):
+        draw.text((left + (i + 0.5) * width, top - 10), label, fill="black", font=font, anchor="mm")
+    for i, label in enumerate(row_labels):
+        draw.text((left - 5, top + (i + 0.5) * height), label, fill="black", font=font, anchor="rm")
+    return np.asarray(canvas)
+
+
+def save_png(path: epath.PathLike, picture: np.ndarray) -> None:
+    """Write a uint8 picture [H, W, 3], making the folder."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        Image.fromarray(picture).save(file, format="PNG")
+
+
+def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], milliseconds: int = 120) -> None:
+    """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), there and back."""
+    frames = [Image.fromarray(picture) for picture in pictures]
+    frames += frames[-2:0:-1]
+    epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+
+
+def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) -> np.ndarray:
+    """One uint8 picture with a panel for each title, drawing the named scalars of `history` over `step`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(panels), 3.2), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for name in names:
+            points = [(row["step"], row[name]) for row in history if name in row]
+            if points:
+                axes.plot(*zip(*points), label=name, linewidth=1.4)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

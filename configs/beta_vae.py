@@ -1,0 +1,22 @@
+"""Baseline: the beta-VAE alone, beta |KL| without capacity, on rendered scenes (or any set: --config.data.source=...).
+
+    python -m cldis_jax.main --config=configs/beta_vae.py --workdir=runs/beta_vae
+    python -m cldis_jax.main --config=configs/beta_vae.py:cpu --workdir=runs/beta_vae_cpu
+
+With annealed capacity: --config.feedback.mode=anneal --config.feedback.max_capacity=25.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import scenes
+
+
+def get_config(size: str = "full") -> ConfigDict:
+    config = scenes.get_config(size)
+    config.diffusion.weight = 0.0
+    config.distillation.weight = 0.0
+    config.vae.capacity_form = "absolute"
+    config.vae.beta = 4.0 if size == "full" else 1.0  # the pixel sum grows with the resolution, so does a fair beta
+    config.feedback.mode = "fixed"
+    config.feedback.lead_capacity = config.feedback.max_capacity = 0.0  # C = 0: the plain beta-VAE
+    return config

@@ -1,0 +1,20 @@
+"""CL-Dis on horse128, 128x128, from a folder of images; the network of Diff-AE's horse128.
+
+    python -m cldis_jax.main --config=configs/horse128.py --config.data.path=IMAGES --workdir=runs/horse128
+
+A TPU v4-16 or 8 GPUs (Diff-AE's own run: 4x V100). Not run by us.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import celeba, diffae_horse128
+
+
+def get_config() -> ConfigDict:
+    config = diffae_horse128.get_config()
+    closed_loop = celeba.get_config()
+    for branch in ("vae", "distillation", "feedback"):
+        config[branch] = closed_loop[branch]
+    config.model.latent_dim = closed_loop.model.latent_dim
+    config.train.clip_scope = closed_loop.train.clip_scope
+    return config

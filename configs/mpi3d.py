@@ -1,0 +1,18 @@
+"""CL-Dis on MPI3D-toy, 64x64, from its published files (it is not in TFDS): the published mpi3d_toy.npz.
+
+    python -m cldis_jax.main --config=configs/mpi3d.py --config.data.path=PATH --workdir=runs/mpi3d
+
+One GPU. Not run by us.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import scenes
+
+
+def get_config() -> ConfigDict:
+    config = scenes.get_config()
+    config.data.source = "mpi3d"
+    config.data.name = "toy"
+    config.data.holdout = 0.0
+    return config

@@ -1,0 +1,72 @@
+"""CL-Dis on rendered scenes with the factors of Shapes3D; needs no data.
+
+    python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes          one GPU, 64 px; not run by us
+    python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu  a laptop, 32 px
+    python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny       a smoke test, 60 steps in seconds
+
+`cpu` is what launch/quickstart.sh trains; what to expect of it stands in the README.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(size: str = "full") -> ConfigDict:
+    """The run at one size: full | cpu | tiny."""
+    config = default.get_config()
+    config.data.source = "scenes"
+    config.data.holdout = 0.02
+    config.data.batch_size = 64
+    config.diffusion.prediction = "v"
+    config.vae.capacity_form = "hinge"
+    config.feedback.mode = "gain"
+    config.feedback.lead_capacity = 2.0
+    config.feedback.max_capacity = 12.0
+    config.distillation.weight = 3e-3
+    config.train.steps = 100_000
+    config.train.ema_decay = 0.999
+    config.model.embed_dim = 256
+    config.model.channel_multipliers = (1, 2, 2, 4)
+    config.model.encoder_multipliers = (1, 2, 2, 4, 4)
+    if size == "full":
+        return config
+
+    config.data.image_size = 32
+    config.data.batch_size = 24
+    config.model.patch_size = 2
+    config.model.num_res_blocks = 1
+    config.model.base_channels = 32
+    config.model.embed_dim = 64
+    config.model.channel_multipliers = (1, 2)
+    config.model.encoder_multipliers = (1, 2, 2)
+    config.model.attention_resolutions = (8,)
+    config.model.conditioning = "cross_attention"
+    config.model.dropout = 0.0
+    config.train.learning_rate = 1e-3
+    config.train.ema_decay = 0.99
+    config.train.steps = 4_000
+    config.train.picture_every = 1_000
+    config.checkpoint.every_steps = 500
+    if size == "cpu":
+        return config
+
+    if size != "tiny":
+        raise ValueError(f"configs/scenes.py has the sizes full, cpu and tiny, not {size!r}")
+    config.data.image_size = 16
+    config.data.batch_size = 8
+    config.model.base_channels = 8
+    config.model.embed_dim = 16
+    config.model.channel_multipliers = (1, 1)
+    config.model.encoder_multipliers = (1, 1)
+    config.model.attention_resolutions = ()
+    config.model.conditioning = "adagn"
+    config.vae.base_channels = 8
+    config.vae.hidden_dim = 32
+    config.diffusion.decode_steps = 4
+    config.train.steps = 60
+    config.train.log_every = 10
+    config.train.picture_every = 1_000
+    config.train.num_pictures = 4
+    config.checkpoint.every_steps = 20
+    return config

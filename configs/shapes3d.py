@@ -1,0 +1,20 @@
+"""CL-Dis on Shapes3D (TFDS), 64x64, every image seen in training as in the literature.
+
+    tfds build shapes3d --file_format=array_record
+    python -m cldis_jax.main --config=configs/shapes3d.py --workdir=runs/shapes3d
+
+One GPU. Not run by us.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import scenes
+
+
+def get_config() -> ConfigDict:
+    config = scenes.get_config()
+    config.data.source = "tfds"
+    config.data.name = "shapes3d"
+    config.data.channels = 3
+    config.data.holdout = 0.0
+    return config
