@@ -1,1 +1,45 @@
-"""Images by index, from rendered scenes to prepared data sets."""
+"""Images by index, from rendered scenes to prepared data sets, and the batches read from them."""
+
+from ml_collections import ConfigDict
+
+from cldis_jax.data.folder import Folder
+from cldis_jax.data.images import CROPS
+from cldis_jax.data.loader import make_loader, split
+from cldis_jax.data.published import Cars3D, Mpi3D
+from cldis_jax.data.scenes import Scenes
+from cldis_jax.data.source import DataError, Source
+from cldis_jax.data.sprites import Sprites
+
+SOURCES = ("scenes", "sprites", "folder", "tfds", "cars3d", "mpi3d")
+
+__all__ = ["SOURCES", "DataError", "Source", "make_loader", "make_source", "split"]
+
+
+def make_source(data: ConfigDict) -> Source:
+    """The images that the config's section `data` describes.
+
+    Raises:
+      ValueError: an unknown source or crop, or a number of channels that the source does not have.
+      DataError: the images are missing; the message says what to do.
+    """
+    size, channels = data.image_size, data.channels
+    if data.source not in SOURCES:
+        raise ValueError(f"data.source={data.source!r} is unknown; choose from {', '.join(SOURCES)}")
+    if data.crop not in CROPS:
+        raise ValueError(f"data.crop={data.crop!r} is unknown; choose from {', '.join(CROPS)}")
+    if channels not in (1, 3) or (data.source == "scenes" and channels == 1):
+        allowed = "3" if data.source == "scenes" else "1 or 3"
+        raise ValueError(f"data.channels={channels}: the source {data.source} has {allowed}")
+    if data.source == "scenes":
+        return Scenes(size)
+    if data.source == "sprites":
+        return Sprites(size, channels)
+    if data.source == "folder":
+        return Folder(data.path, size, channels, data.crop)
+    if data.source == "cars3d":
+        return Cars3D(data.path, size, channels)
+    if data.source == "mpi3d":
+        return Mpi3D(data.path, data.name, size, channels)
+    from cldis_jax.data.tfds import Tfds  # here, because it takes seconds to import
+
+    return Tfds(data.name, size, channels, data.crop, data.data_dir)
