@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Trains the closed loop on rendered scenes in minutes, on any CPU, and shows what came out: a table and pictures.
+#
+#   bash launch/quickstart.sh [WORKDIR] [--config.field=value ...]
+#
+# WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events and main.json. Safe to run
+# again: a stopped run goes on where it was, a finished one only prints its table. PYTHON names the interpreter that
+# .venv is made from (default python3; 3.11 or newer).
+source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
+
+workdir=
+overrides=()
+for arg in "$@"; do
+  case $arg in
+    -h | --help) usage && exit ;;
+    --config.*=*) overrides+=("$arg") ;;
+    -*) refuse "unknown argument $arg" ;;
+    *) [[ -z $workdir ]] || refuse "more than one WORKDIR: $workdir and $arg"
+      workdir=$(absolute "$arg") ;;
+  esac
+done
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+workdir=${workdir:-$PWD/runs/quickstart}
+python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
+echo
+echo "Everything is in $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
+echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$workdir"

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Trains on a Cloud TPU slice: TPU VMs got through a queued resource, the same command on every worker.
+#
+#   bash launch/tpu_vm.sh [--dry-run] ACTION --name=NAME --zone=ZONE [options] [--config.field=value ...]
+#
+# ACTION
+#   train    all of it: create, setup, run; after a preemption again, until the run has finished
+#   create   ask for the slice, unless it is there, and wait for it     needs --type
+#   setup    copy the committed code (HEAD) to every worker, install it
+#   run      train on all workers; resumes what WORKDIR holds           needs --config, --workdir
+#   delete   give the slice back
+# Options
+#   --type=TYPE         v4-32, v5litepod-16, v5p-128, v6e-8, ...
+#   --config=FILE       configs/celeba.py, ...
+#   --workdir=gs://...  on Google Cloud Storage: the workers share nothing else, and it outlives them
+#   --project=PROJECT   default: gcloud's own
+#   --spot, --reserved  the kind of capacity (default: on demand)
+#   --version=VERSION   the VM's image (default: the one for TYPE)
+#   --retries=N         failures without a preemption after which train gives up (default 3)
+#
+#   bash launch/tpu_vm.sh train --name=cldis --zone=us-central2-b --type=v4-32 --spot \
+#     --config=configs/celeba.py --workdir=gs://BUCKET/celeba
+source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
+
+poll_seconds=${POLL_SECONDS:-60}
+action='' name='' zone='' type='' config='' workdir='' version='' retries=3
+where=() capacity=() overrides=()
+for arg in "$@"; do
+  case $arg in
+    -h | --help) usage && exit ;;
+    --dry-run) dry_run=1 ;;
+    --name=*) name=${arg#*=} ;;
+    --zone=*) zone=${arg#*=} ;;
+    --type=*) type=${arg#*=} ;;
+    --config=*) config=${arg#*=} ;;
+    --workdir=*) workdir=${arg#*=} ;;
+    --project=*) where+=("$arg") ;;
+    --spot | --reserved) capacity=("$arg") ;;
+    --version=*) version=${arg#*=} ;;
+    --retries=*) retries=${arg#*=} ;;
+    --config.*=*) overrides+=("$arg") ;;
+    train | create | setup | run | delete) action=$arg ;;
+    *) refuse "unknown argument $arg" ;;
+  esac
+done
+[[ -n $action ]] || refuse "ACTION is missing"
+require name zone
+case $action in create | train) require type ;; esac
+case $action in
+  run | train)
+    require config workdir
+    [[ $workdir == gs://* ]] || refuse "--workdir=$workdir is not on gs://; the workers share no disk"
+    ;;
+esac
+case $type in # https://cloud.google.com/tpu/docs/runtimes
+  v6e-*) version=${version:-v2-alpha-tpuv6e} ;;
+  v5p-*) version=${version:-v2-alpha-tpuv5} ;;
+  v5litepod-*) version=${version:-v2-alpha-tpuv5-lite} ;;
+  *) version=${version:-tpu-ubuntu2204-base} ;;
+esac
+where=(--zone="$zone" ${where[@]+"${where[@]}"})
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+abort() {
+  echo "tpu_vm.sh: $*" >&2
+  exit 1
+}
+
+# observe STATE: sets `state` of the request, empty when there is none; STATE stands for it in a dry run.
+observe() {
+  local describe=(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format="value(state.state)")
+  state=$1
+  if ((dry_run)); then quote "${describe[@]}"; else state=$("${describe[@]}" 2>/dev/null) || state=''; fi
+}
+
+create() {
+  observe ''
+  until [[ $state == ACTIVE ]]; do
+    case $state in
+      '')
+        run gcloud compute tpus queued-resources create "$name" --node-id="$name" "${where[@]}" \
+          --accelerator-type="$type" --runtime-version="$version" ${capacity[@]+"${capacity[@]}"} ||
+          abort "the request for $type in $zone was refused; gcloud's message is above"
+        ;;
+      SUSPENDING | SUSPENDED) # preempted: such a request never comes back
+        note "$name was preempted; asking for another slice"
+        delete || true
+        ;;
+      FAILED) abort "the request for $type failed; see: gcloud compute tpus queued-resources describe $name --zone=$zone" ;;
+      *) note "waiting for $name: $state" ;;
+    esac
+    ((dry_run)) || sleep "$poll_seconds"
+    observe ACTIVE
+  done
+}
+
+delete() {
+  run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
+}
+
+on_workers() {
+  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command="$1"
+}
+
+setup() {
+  local archive="${TMPDIR:-/tmp}/cldis_jax-$name.tar.gz"
+  run git archive --format=tar.gz --output="$archive" HEAD &&
+    run gcloud compute tpus tpu-vm scp "$archive" "$name:cldis_jax.tar.gz" "${where[@]}" --worker=all &&
+    # The image's own python3 is 3.10.
+    on_workers "set -e; python3.11 -c 'import ensurepip' 2>/dev/null || { sudo apt-get -o DPkg::Lock::Timeout=600 update -qq; \
+sudo apt-get -o DPkg::Lock::Timeout=600 install -y -qq python3.11-venv; }; \
+mkdir -p cldis_jax; tar -xzf cldis_jax.tar.gz -C cldis_jax; PYTHON=python3.11 EXTRAS=tpu bash cldis_jax/launch/setup.sh"
+}
+
+# A dropped connection does not end the run (tee -p outlives it); the next one waits for it at the lock, and then finds
+# it finished or resumes it.
+train() {
+  local command
+  command=$(quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" \
+    ${overrides[@]+"${overrides[@]}"})
+  on_workers "set -eo pipefail; cd cldis_jax; export JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); \
+flock run.lock .venv/bin/$command 2>&1 | tee -p -a train.log"
+}
+
+case $action in
+  create) create ;;
+  setup) setup ;;
+  run) train ;;
+  delete) delete ;;
+  train)
+    failures=0
+    until create && setup && train; do
+      observe ACTIVE
+      if [[ $state == ACTIVE ]]; then
+        ((++failures <= retries)) || abort "failed $failures times on a healthy slice; see cldis_jax/train.log on its workers"
+        note "failure $failures of $retries; trying again"
+      fi
+      sleep "$poll_seconds"
+    done
+    note "finished; the slice is still there: bash launch/tpu_vm.sh delete --name=$name --zone=$zone gives it back"
+    ;;
+esac

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Trains on TPU slices of a GKE cluster through xpk (pip install xpk; needs gcloud, kubectl and docker).
+#
+#   bash launch/xpk.sh [--dry-run] ACTION --cluster=CLUSTER --zone=ZONE [options] [--config.field=value ...]
+#
+# ACTION
+#   cluster  make the cluster or bring it to this size                 needs --type
+#   run      start the workload, unless it runs; resumes what WORKDIR holds   needs --name, --type, --config, --workdir
+#   list     the cluster's workloads
+#   delete   stop the workload                                         needs --name
+# Options
+#   --name=NAME         the workload
+#   --type=TYPE         a TPU slice: v4-32, v5litepod-16, v5p-128, v6e-8, ...
+#   --slices=N          slices of that type (default 1)
+#   --config=FILE       configs/celeba.py, ...
+#   --workdir=gs://...  on Google Cloud Storage: the pods share nothing else
+#   --project=PROJECT   default: gcloud's own
+#   --image=IMAGE       what the code is laid into: Python 3.11 or newer (default python:3.12)
+#   --restarts=N        restarts after preemptions and lost nodes (default 100)
+#   --spot              spot capacity
+#
+#   bash launch/xpk.sh run --cluster=pods --zone=us-east5-b --name=celeba --type=v6e-16 \
+#     --config=configs/celeba.py --workdir=gs://BUCKET/celeba
+#
+# What runs is the committed code (HEAD).
+source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
+
+action='' cluster='' zone='' name='' type='' config='' workdir='' slices=1 image=python:3.12 restarts=100
+where=() capacity=() overrides=()
+for arg in "$@"; do
+  case $arg in
+    -h | --help) usage && exit ;;
+    --dry-run) dry_run=1 ;;
+    --cluster=*) cluster=${arg#*=} ;;
+    --zone=*) zone=${arg#*=} ;;
+    --name=*) name=${arg#*=} ;;
+    --type=*) type=${arg#*=} ;;
+    --slices=*) slices=${arg#*=} ;;
+    --config=*) config=${arg#*=} ;;
+    --workdir=*) workdir=${arg#*=} ;;
+    --project=*) where+=("$arg") ;;
+    --image=*) image=${arg#*=} ;;
+    --restarts=*) restarts=${arg#*=} ;;
+    --spot) capacity=("$arg") ;;
+    --config.*=*) overrides+=("$arg") ;;
+    cluster | run | list | delete) action=$arg ;;
+    *) refuse "unknown argument $arg" ;;
+  esac
+done
+[[ -n $action ]] || refuse "ACTION is missing"
+require cluster zone
+case $action in run | delete) require name ;; esac
+case $action in run | cluster) require type ;; esac
+if [[ $action == run ]]; then
+  require config workdir
+  [[ $workdir == gs://* ]] || refuse "--workdir=$workdir is not on gs://; the pods share no disk"
+fi
+where=(--cluster="$cluster" --zone="$zone" ${where[@]+"${where[@]}"})
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Whether a workload of this name waits or runs.
+alive() {
+  local status list
+  for status in QUEUED RUNNING; do
+    list=(xpk workload list "${where[@]}" --filter-by-job="$name" --filter-by-status="$status")
+    if ((dry_run)); then
+      quote "${list[@]}"
+    elif "${list[@]}" | grep -E "^${name}[[:space:]]" >/dev/null; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+start() {
+  local code="${TMPDIR:-/tmp}/cldis_jax-$name" command
+  if alive; then
+    note "$name waits or runs already"
+    return
+  fi
+  run rm -rf "$code"
+  run mkdir -p "$code"
+  run git archive --format=tar --output="$code/code.tar" HEAD
+  run tar -xf "$code/code.tar" -C "$code"
+  # exec: SIGTERM before a preemption reaches the run itself, which then saves.
+  command="export EXTRAS=tpu JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); bash launch/setup.sh && exec .venv/bin/$(
+    quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
+  )"
+  run xpk workload delete "${where[@]}" --workload="$name" --force # what is left of a finished one
+  run xpk workload create "${where[@]}" --workload="$name" --tpu-type="$type" --num-slices="$slices" \
+    ${capacity[@]+"${capacity[@]}"} --base-docker-image="$image" --script-dir="$code" --max-restarts="$restarts" \
+    --termination-grace-period-seconds=120 --command="$command"
+}
+
+case $action in
+  cluster) run xpk cluster create "${where[@]}" --tpu-type="$type" --num-slices="$slices" ${capacity[@]+"${capacity[@]}"} ;;
+  run) start ;;
+  list) run xpk workload list "${where[@]}" ;;
+  delete) run xpk workload delete "${where[@]}" --workload="$name" --force ;;
+esac
