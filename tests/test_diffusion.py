@@ -119,7 +119,7 @@ def test_encode_then_decode_returns_the_image():
         x_T = diffusion.ddim_encode(denoise, "eps", tables, x_0)
         errors.append(float(jnp.abs(diffusion.ddim_decode(denoise, "eps", tables, x_T) - x_0).max()))
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.01
+    assert errors[2] < 0.02
 
 
 def reference_decode(output_fn, x, steps):
