@@ -18,11 +18,11 @@ refuse() {
   exit 2
 }
 
-# require NAME...: refuses when one of these variables is empty; NAME becomes --name in the message.
+# require NAME...: refuses when one of these variables is empty; NAME is the option --NAME.
 require() {
-  local name
-  for name in "$@"; do
-    [[ -n ${!name} ]] || refuse "--${name//_/-}=... is missing"
+  local _variable # no option bears this name: it would hide the caller's
+  for _variable in "$@"; do
+    [[ -n ${!_variable} ]] || refuse "--$_variable=... is missing"
   done
 }
 
@@ -36,8 +36,11 @@ absolute() {
 
 # quote WORD...: the words as one line that a shell reads back as the same words.
 quote() {
-  local line
-  printf -v line '%q ' "$@"
+  local word line=''
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
+    line+="$word "
+  done
   echo "${line% }"
 }
 

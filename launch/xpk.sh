@@ -79,9 +79,7 @@ start() {
     return
   fi
   run rm -rf "$code"
-  run mkdir -p "$code"
-  run git archive --format=tar --output="$code/code.tar" HEAD
-  run tar -xf "$code/code.tar" -C "$code"
+  run git clone --quiet --depth=1 "file://$PWD" "$code" # without .venv, runs and what is not committed
   # exec: SIGTERM before a preemption reaches the run itself, which then saves.
   command="export EXTRAS=tpu JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); bash launch/setup.sh && exec .venv/bin/$(
     quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
