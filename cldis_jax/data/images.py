@@ -28,7 +28,9 @@ def to_square(image: Image.Image, size: int, channels: int, crop: str = "center"
     Turned upright as EXIF says; transparency is laid on white; 16-bit greys are scaled to 8.
     """
     image = _plain(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-    image = image.resize((size, size), Image.Resampling.LANCZOS, box=crop_box(*image.size, crop), reducing_gap=3.0)
+    # Cropped first: `resize(box=...)` would let the filter reach over the edges of the box.
+    image = image.crop(crop_box(*image.size, crop))
+    image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(image).reshape(size, size, channels)
 
 
