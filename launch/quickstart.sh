@@ -22,7 +22,7 @@ done
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 workdir=${workdir:-$PWD/runs/quickstart}
-python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
-echo
-echo "Everything is in $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
-echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$workdir"
+echo "Everything goes to $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
+echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$(quote "$workdir")"
+# exec: a signal to this script reaches the run, which then saves.
+exec python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}

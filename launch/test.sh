@@ -11,4 +11,4 @@ case ${1:-} in -h | --help) usage && exit ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff check .
 ruff format --check .
-python -m pytest --numprocesses="${TEST_PROCESSES:-2}" --dist=loadfile "$@"
+exec python -m pytest --numprocesses="${TEST_PROCESSES:-2}" --dist=loadfile "$@"
