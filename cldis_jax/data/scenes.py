@@ -12,6 +12,7 @@ import functools
 import threading
 
 import numpy as np
+from tqdm import tqdm
 
 from cldis_jax.data.source import Source
 
@@ -65,7 +66,8 @@ class Scenes(Source):
         with _building:  # reader threads share one set of cells
             cells = _cells(self.image_size)
         nearest = np.clip(np.rint(factors[:, 3:]), 0, np.array(CELL_SIZES) - 1).astype(int)
-        return _mix([cells[i] for i in np.ravel_multi_index(tuple(nearest.T), CELL_SIZES)], factors[:, :3])
+        weights = [cells[i] for i in np.ravel_multi_index(tuple(nearest.T), CELL_SIZES)]
+        return _mix(self.image_size, weights, factors[:, :3])
 
     def raycast(self, factors: np.ndarray) -> np.ndarray:
         """Images uint8 [B, H, W, 3] of real factor values [B, 6], each cast anew: smooth in all but the shape.
@@ -74,7 +76,7 @@ class Scenes(Source):
         """
         factors = np.asarray(factors)
         weights = [_cast(self.image_size, *geometry) for geometry in factors[:, 3:].astype(float)]
-        return _mix(weights, factors[:, :3])
+        return _mix(self.image_size, weights, factors[:, :3])
 
 
 def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
@@ -83,23 +85,23 @@ def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
     return VALUE * (1 - SATURATION * np.clip(np.minimum(k, 4 - k), 0, 1))
 
 
-def _mix(weights: list[np.ndarray], hues: np.ndarray) -> np.ndarray:
-    """Images [B, H, W, 3] from mixing weights, B of [H, W, 4], and hues [B, 3] of floor, wall and object."""
+def _mix(size: int, weights: list[np.ndarray], hues: np.ndarray) -> np.ndarray:
+    """Images [B, size, size, 3] from mixing weights, B of [size, size, 4], and hues [B, 3] of floor, wall and object."""
     colours = np.empty((len(hues), 4, 3), np.float32)
     colours[:, :3] = hue_to_rgb(hues)
     colours[:, 3] = SKY
-    size = weights[0].shape[0] if weights else 0
     images = np.empty((len(hues), size * size, 3), np.uint8)
     for image, weight, colour in zip(images, weights, colours * 255):
         image[:] = weight.reshape(-1, 4) @ colour + 0.5
-    return images.reshape(-1, size, size, 3)
+    return images.reshape(len(hues), size, size, 3)
 
 
 @functools.lru_cache(maxsize=2)
 def _cells(size: int) -> np.ndarray:
     """The mixing weights of all cells, float32 [480, size, size, 4]."""
     cells = np.empty((np.prod(CELL_SIZES), size, size, 4), np.float32)
-    for cell, geometry in zip(cells, np.ndindex(*CELL_SIZES)):
+    geometries = tqdm(np.ndindex(*CELL_SIZES), "casting the scenes", len(cells), disable=size <= 64)
+    for geometry, cell in zip(geometries, cells):
         cell[:] = _cast(size, *geometry)
     return cells
 
@@ -109,7 +111,7 @@ def _cast(size: int, scale: float, shape: float, orientation: float) -> np.ndarr
     solid = SHAPES[int(np.clip(np.rint(shape), 0, len(SHAPES) - 1))]
     extent = _between(SCALE_RANGE, scale / 7)
     yaw = np.deg2rad(_between(YAW_RANGE, orientation / 14))
-    samples = 4 if size < 48 else 3  # rays a pixel, each way
+    samples = 4 if size < 48 else 3 if size < 96 else 2  # rays a pixel, each way
 
     eye, rays = _camera(size * samples, yaw)
     weights = _room(eye, rays, solid, extent)
