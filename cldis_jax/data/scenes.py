@@ -86,7 +86,7 @@ def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
 
 
 def _mix(size: int, weights: list[np.ndarray], hues: np.ndarray) -> np.ndarray:
-    """Images [B, size, size, 3] from mixing weights, B of [size, size, 4], and hues [B, 3] of floor, wall and object."""
+    """Images [B, size, size, 3] of mixing weights, B of [size, size, 4], and hues [B, 3]: floor, wall, object."""
     colours = np.empty((len(hues), 4, 3), np.float32)
     colours[:, :3] = hue_to_rgb(hues)
     colours[:, 3] = SKY
