@@ -1,4 +1,5 @@
-"""CL-Dis on Cars3D, 64x64, from its published files (it is not in TFDS): the folder of the .mat files of nips2015-analogy-data.tar.gz.
+"""CL-Dis on Cars3D, 64x64, from its published files (it is not in TFDS): the folder of the .mat files
+of nips2015-analogy-data.tar.gz.
 
     python -m cldis_jax.main --config=configs/cars3d.py --config.data.path=PATH --workdir=runs/cars3d
 

@@ -1,0 +1,102 @@
+"""The networks of the closed loop, built from a config. A branch of weight 0 is not built at all."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from ml_collections import ConfigDict
+
+from cldis_jax.models.beta_vae import BetaVAE, num_stages
+from cldis_jax.models.semantic_encoder import SemanticEncoder
+from cldis_jax.models.unet import UNet
+
+CONDITIONINGS = ("adagn", "cross_attention")
+
+
+@struct.dataclass
+class Networks:
+    """The modules; None for a branch that the config switches off."""
+
+    unet: UNet | None = struct.field(pytree_node=False, default=None)
+    semantic_encoder: SemanticEncoder | None = struct.field(pytree_node=False, default=None)
+    beta_vae: BetaVAE | None = struct.field(pytree_node=False, default=None)
+
+
+def validate(config: ConfigDict) -> None:
+    """Raise ValueError, one line, for sizes that don't fit each other; builds nothing."""
+    m, size = config.model, config.data.image_size
+    if m.conditioning not in CONDITIONINGS:
+        raise ValueError(f"model.conditioning={m.conditioning!r} is not one of: {', '.join(CONDITIONINGS)}")
+    for name in ("latent_dim", "embed_dim", "base_channels", "num_res_blocks", "num_heads", "token_dim", "patch_size"):
+        if m[name] < 1:
+            raise ValueError(f"model.{name}={m[name]} must be at least 1")
+    if config.vae.weight > 0:
+        stages = num_stages(size)
+        if stages < 1 or size % 2**stages:
+            raise ValueError(f"data.image_size={size} can't be halved {stages} times, as the VAE needs")
+    if config.diffusion.weight == 0:
+        return
+    if size % m.patch_size:
+        raise ValueError(f"model.patch_size={m.patch_size} does not divide data.image_size={size}")
+    for name in ("channel_multipliers", "encoder_multipliers"):
+        multipliers, side = m[name], size // m.patch_size
+        if not multipliers or min(multipliers) < 1:
+            raise ValueError(f"model.{name}={multipliers} needs at least one level, each at least 1")
+        if side % 2 ** (len(multipliers) - 1):
+            raise ValueError(
+                f"data.image_size={size} (patched to {side}) can't be halved {len(multipliers) - 1} times, "
+                f"as model.{name}={tuple(multipliers)} needs"
+            )
+        if any(multiplier * m.base_channels % m.num_heads for multiplier in multipliers):
+            raise ValueError(f"model.num_heads={m.num_heads} does not divide the channels of model.{name}")
+    if m.base_channels % 2:
+        raise ValueError(f"model.base_channels={m.base_channels} must be even: the time embedding pairs cos and sin")
+
+
+def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
+    """The networks that a config names, with activations of `dtype` and float32 parameters."""
+    validate(config)
+    m, data, vae = config.model, config.data, config.vae
+    unet = semantic_encoder = beta_vae = None
+    if config.diffusion.weight > 0:
+        shared = {
+            "base_channels": m.base_channels,
+            "num_res_blocks": m.num_res_blocks,
+            "attention_resolutions": tuple(m.attention_resolutions),
+            "num_heads": m.num_heads,
+            "patch_size": m.patch_size,
+            "remat": m.remat,
+            "dtype": dtype,
+        }
+        unet = UNet(
+            channel_multipliers=tuple(m.channel_multipliers),
+            embed_dim=m.embed_dim,
+            dropout=m.dropout,
+            conditioning=m.conditioning,
+            token_dim=m.token_dim,
+            **shared,
+        )
+        semantic_encoder = SemanticEncoder(
+            latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), **shared
+        )
+    if vae.weight > 0:
+        beta_vae = BetaVAE(data.image_size, data.channels, m.latent_dim, vae.base_channels, vae.hidden_dim, dtype)
+    return Networks(unet, semantic_encoder, beta_vae)
+
+
+def init_params(networks: Networks, config: ConfigDict, key: jax.Array) -> dict[str, Any]:
+    """Parameters by network (`unet`, `semantic_encoder`, `beta_vae`; present branches only), float32."""
+    data = config.data
+    images = jnp.zeros((1, data.image_size, data.image_size, data.channels))
+    inputs = {
+        "unet": (images, jnp.zeros(1, jnp.int32), jnp.zeros((1, config.model.latent_dim))),
+        "semantic_encoder": (images,),
+        "beta_vae": (images,),
+    }
+    params = {}
+    for i, (name, arguments) in enumerate(inputs.items()):
+        network = getattr(networks, name)
+        if network is not None:
+            params[name] = network.init(jax.random.fold_in(key, i), *arguments)["params"]
+    return params

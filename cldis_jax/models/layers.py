@@ -1,0 +1,203 @@
+"""Building blocks of Diff-AE's networks, with PyTorch's initialisation laws and float32 norms and softmax.
+
+Facts: Preechakul et al. 2022 (arXiv 2111.15640) and its reference implementation phizaz/diffae, `model/blocks.py`.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+Dtype = Any
+
+
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default law for the weights and biases of a layer: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Dense(nn.Module):
+    """A linear layer; also a 1x1 convolution. `zero`: weights and bias start at 0."""
+
+    features: int
+    zero: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.zeros if self.zero else torch_uniform(x.shape[-1])
+        return nn.Dense(self.features, kernel_init=init, bias_init=init, dtype=self.dtype, name="layer")(x)
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution of stride 1 that keeps the size. `zero`: weights and bias start at 0."""
+
+    features: int
+    zero: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.zeros if self.zero else torch_uniform(9 * x.shape[-1])
+        return nn.Conv(
+            self.features, (3, 3), padding=1, kernel_init=init, bias_init=init, dtype=self.dtype, name="layer"
+        )(x)
+
+
+class GroupNorm(nn.Module):
+    """32 groups (fewer where the channels don't divide), epsilon 1e-5, computed in float32 and cast back."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        norm = nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=1e-5, dtype=jnp.float32, name="layer")
+        return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Nearest-neighbour doubling of [B, H, W, C]."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def downsample(x: jax.Array) -> jax.Array:
+    """2x2 average pooling of [B, H, W, C]."""
+    return nn.avg_pool(x, (2, 2), (2, 2))
+
+
+RESIZE = {"up": upsample, "down": downsample, None: lambda x: x}
+
+
+def time_embedding(t: jax.Array, dim: int, max_period: float = 10_000.0) -> jax.Array:
+    """Sinusoids of t [B], cosines first, float32 [B, dim]."""
+    half = dim // 2
+    frequencies = jnp.exp(-math.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
+    angles = t.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def ada_gn(h: jax.Array, t_scale: jax.Array, t_shift: jax.Array, z_scale: jax.Array | None) -> jax.Array:
+    """(h (1 + t_s) + t_b) (1 + z_s) of normalised features h [B, H, W, C]: time first, then z, which only scales."""
+    h = h * (1 + t_scale[:, None, None]) + t_shift[:, None, None]
+    return h if z_scale is None else h * (1 + z_scale[:, None, None])
+
+
+class ResBlock(nn.Module):
+    """Residual block of the U-Net, conditioned on time and, through AdaGN, on z [B, d] (None: on time alone)."""
+
+    features: int
+    dropout: float = 0.0
+    resize: str | None = None  # up | down
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, t_emb: jax.Array, z: jax.Array | None, train: bool) -> jax.Array:
+        resize = RESIZE[self.resize]
+        h = resize(nn.silu(GroupNorm(name="norm_in")(x)))
+        h = Conv3x3(self.features, dtype=self.dtype, name="conv_in")(h)
+        time = Dense(2 * self.features, dtype=self.dtype, name="time_scale_shift")(nn.silu(t_emb))
+        t_scale, t_shift = jnp.split(time, 2, axis=-1)
+        z_scale = None if z is None else Dense(self.features, dtype=self.dtype, name="z_scale")(nn.silu(z))
+        h = nn.silu(ada_gn(GroupNorm(name="norm_out")(h), t_scale, t_shift, z_scale))
+        h = nn.Dropout(self.dropout)(h, deterministic=not train)
+        h = Conv3x3(self.features, zero=True, dtype=self.dtype, name="conv_out")(h)
+        return _skip(self, resize(x)) + h
+
+
+class EncoderBlock(nn.Module):
+    """Residual block of the semantic encoder: one convolution, no dropout, nothing initialised to zero."""
+
+    features: int
+    resize: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        resize = RESIZE[self.resize]
+        h = Conv3x3(self.features, dtype=self.dtype, name="conv_in")(resize(nn.silu(GroupNorm(name="norm_in")(x))))
+        return _skip(self, resize(x)) + h
+
+
+def _skip(block: ResBlock | EncoderBlock, x: jax.Array) -> jax.Array:
+    """The identity, or a 1x1 convolution where the number of channels changes."""
+    return x if x.shape[-1] == block.features else Dense(block.features, dtype=block.dtype, name="skip")(x)
+
+
+class SelfAttention(nn.Module):
+    """Residual self-attention over the positions of [B, H, W, C]; softmax in float32, zero-initialised projection."""
+
+    num_heads: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(name="norm")(x))
+        # Each head holds its own [q | k | v], as in the reference implementation.
+        q, k, v = rearrange(qkv, "b h w (heads three c) -> three b (h w) heads c", three=3, heads=self.num_heads)
+        h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
+        return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
+
+
+class CrossAttention(nn.Module):
+    """Residual attention of the positions of [B, H, W, C] to tokens [B, n, token_dim], after EncDiff
+    (Yang et al. 2024); zero-initialised projection."""
+
+    num_heads: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        q = Dense(channels, dtype=self.dtype, name="query")(GroupNorm(name="norm")(x))
+        kv = Dense(2 * channels, dtype=self.dtype, name="key_value")(tokens)
+        q = rearrange(q, "b h w (heads c) -> b (h w) heads c", heads=self.num_heads)
+        k, v = rearrange(kv, "b n (two heads c) -> two b n heads c", two=2, heads=self.num_heads)
+        h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
+        return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(c)) v over [B, positions, heads, c]; q and k are each scaled by c^(-1/4)."""
+    scale = q.shape[-1] ** -0.25
+    logits = jnp.einsum("bqhc,bkhc->bhqk", q * scale, k * scale, preferred_element_type=jnp.float32)
+    return jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
+
+
+class ScalarTokens(nn.Module):
+    """Each scalar of z [B, d] through its own MLP (1 - 64 - 128 - token_dim, ELU): tokens [B, d, token_dim]."""
+
+    token_dim: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        per_scalar = nn.vmap(_TokenMLP, in_axes=1, out_axes=1, variable_axes={"params": 0}, split_rngs={"params": True})
+        return per_scalar(self.token_dim, self.dtype, name="mlp")(z[..., None])
+
+
+class _TokenMLP(nn.Module):
+    token_dim: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, width in enumerate((64, 128)):
+            x = nn.elu(Dense(width, dtype=self.dtype, name=f"dense_{i}")(x))
+        return Dense(self.token_dim, dtype=self.dtype, name="dense_2")(x)
+
+
+def to_patches(x: jax.Array, size: int) -> jax.Array:
+    """Space to depth: [B, H, W, C] -> [B, H / size, W / size, size * size * C]."""
+    return rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=size, q=size)
+
+
+def from_patches(x: jax.Array, size: int) -> jax.Array:
+    """Depth to space, the inverse of `to_patches`."""
+    return rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=size, q=size)

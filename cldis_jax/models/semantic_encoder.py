@@ -1,0 +1,44 @@
+"""E_sem of Diff-AE: half a U-Net of single-convolution blocks, pooled to z_sem."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
+
+
+class SemanticEncoder(nn.Module):
+    """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded [Preechakul et al. 2022].
+
+    Blocks are named `level_{i}_block_{j}` (with `..._attention_{j}` behind it), `level_{i}_down`, `middle_block_{0,1}`.
+    """
+
+    latent_dim: int
+    base_channels: int
+    channel_multipliers: tuple[int, ...]
+    num_res_blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (16,)
+    num_heads: int = 1
+    patch_size: int = 1
+    remat: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        block = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+        h = to_patches(x, self.patch_size).astype(self.dtype)
+        h = Conv3x3(self.base_channels, dtype=self.dtype, name="stem")(h)
+        last = len(self.channel_multipliers) - 1
+        for i, multiplier in enumerate(self.channel_multipliers):
+            features = multiplier * self.base_channels
+            for j in range(self.num_res_blocks):
+                h = block(features, dtype=self.dtype, name=f"level_{i}_block_{j}")(h)
+                if h.shape[1] in self.attention_resolutions:
+                    h = SelfAttention(self.num_heads, dtype=self.dtype, name=f"level_{i}_attention_{j}")(h)
+            if i < last:
+                h = block(features, resize="down", dtype=self.dtype, name=f"level_{i}_down")(h)
+        h = block(features, dtype=self.dtype, name="middle_block_0")(h)
+        h = SelfAttention(self.num_heads, dtype=self.dtype, name="middle_attention")(h)
+        h = block(features, dtype=self.dtype, name="middle_block_1")(h)
+        h = nn.silu(GroupNorm(name="norm")(h)).mean(axis=(1, 2))
+        return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
