@@ -120,8 +120,16 @@ class Checkpoints:
 
         A damaged checkpoint is reported, moved to `WORKDIR/damaged/`, and the one before it is used; None if there is
         none left.
+
+        Raises:
+          CheckpointError: the newest one is a model alone, e.g. an imported one.
         """
         for step in self.steps():
+            if not any((self.directory / str(step) / item).exists() for item in ("state", "data")):
+                raise CheckpointError(
+                    f"step {step} in {self.directory} is a model without its optimiser, which can't be trained on; "
+                    f"start from it in a new workdir, with --config.init_from={self.directory.parent}"
+                )
             items = ocp.args.Composite(
                 state=ocp.args.StandardRestore(abstract_state.replace(ema=None)),
                 ema=ocp.args.StandardRestore(abstract_state.ema),

@@ -115,7 +115,7 @@ def latent_layers(num_layers: int) -> dict[str, str]:
 
 
 def _converted(value: np.ndarray, ndim: int) -> np.ndarray:
-    """Their array in our layout: convolutions OIHW -> HWIO, linear layers and 1x1 convolutions [O, I, ...] -> [I, O]."""
+    """Their array in our layout: convolutions OIHW -> HWIO, linear layers and 1x1 convolutions [O, I, 1] -> [I, O]."""
     if ndim == 4:
         return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
     if ndim == 2:

@@ -108,7 +108,7 @@ def train_step(config: ConfigDict, codes: jax.Array, state: PriorState) -> tuple
     """One optimiser step on a random batch of `codes` [N, d]; all randomness is fold_in(seed, step)."""
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
     rows = jax.random.randint(jax.random.fold_in(key, 0), (config.train.batch_size,), 0, codes.shape[0])
-    z = (codes[rows] - state.ema.mean) / state.ema.std
+    z = (codes[rows] - state.ema.mean[None]) / state.ema.std[None]
     loss, gradient = jax.value_and_grad(lambda p: latent_loss(config, p, z, jax.random.fold_in(key, 1)))(state.params)
     updates, opt_state = make_optimizer(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -145,7 +145,7 @@ class LatentPrior:
             z = diffusion.ddim_decode(
                 lambda z_t, t: mlp.apply({"params": averages.params}, z_t, t), "eps", tables, z_T, clip=False
             )
-            return z * averages.std + averages.mean
+            return z * averages.std[None] + averages.mean[None]
 
         return jax.jit(decode)
 
