@@ -18,6 +18,16 @@ THREADS = min(8, os.cpu_count() or 1)
 NAMED_FILES = 5  # broken files named one by one, the others only counted
 
 
+def read_image(file: str | os.PathLike, image_size: int, channels: int = 3, crop: str = "center") -> np.ndarray:
+    """One image file of any size and mode, uint8 [image_size, image_size, channels]; see `images.to_square`."""
+    with Image.open(file) as image:
+        # JPEGs may be decoded at a fraction of their size, as long as enough pixels are left to resize from.
+        side = 3 * image_size
+        if crop == "center":
+            image.draft(None, (side, side))
+        return to_square(image, image_size, channels, crop)
+
+
 class Folder(Source):
     """All images below a directory, in the order of their paths, uint8 [image_size, image_size, channels].
 
@@ -56,12 +66,7 @@ class Folder(Source):
         return np.stack(list(self._pool.map(self._read, (self.files[i] for i in indices))))
 
     def _read(self, file: Path) -> np.ndarray:
-        with Image.open(file) as image:
-            # JPEGs may be decoded at a fraction of their size, as long as enough pixels are left to resize from.
-            side = 3 * self.image_size
-            if self.crop == "center":
-                image.draft(None, (side, side))
-            return to_square(image, self.image_size, self.channels, self.crop)
+        return read_image(file, self.image_size, self.channels, self.crop)
 
     def _fault(self, file: Path) -> str:
         """What is wrong with a file, or nothing."""
