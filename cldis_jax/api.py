@@ -20,11 +20,14 @@ from cldis_jax import checkpoint, closed_loop, diffusion, losses, models, state
 LATENTS = ("z_sem", "z_disen")
 
 
-def compute_dtype(config: ConfigDict) -> Any:
-    """The dtype of activations: bfloat16 on accelerators, float32 on CPU, unless the config says otherwise."""
+def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
+    """The dtype of activations on a platform, by default the one present.
+
+    bfloat16 on accelerators, float32 on CPU, unless the config says otherwise.
+    """
     precision = config.train.precision
     if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
     return jnp.dtype(precision)
 
 

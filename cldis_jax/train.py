@@ -1,6 +1,5 @@
 """The run, top to bottom: mesh, data, model and state, step, checkpoints, loop, results."""
 
-import functools
 import time
 from typing import Any
 
@@ -11,8 +10,9 @@ from clu import periodic_actions
 from etils import epath
 from ml_collections import ConfigDict
 
-from cldis_jax import api, checkpoint, data, models, partitioning, pictures, preemption, report, state, visualize
+from cldis_jax import api, checkpoint, data, partitioning, pictures, preemption, report, state, visualize
 from cldis_jax.config import ConfigError, validate
+from cldis_jax.program import make_program
 
 CURVES = {
     "losses": ("L_diff", "L_dt"),
@@ -61,38 +61,22 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         prefetch=config.data.prefetch,
     )
 
-    # Model and state: shapes, then shardings, then values; nothing is ever materialised unsharded
-    networks = models.make_networks(config, api.compute_dtype(config))
-    create = functools.partial(state.create_state, networks, config)
-    shapes = jax.eval_shape(create)
-    shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
-    abstract_state = jax.tree.map(
-        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
-    )
-
-    # Step
-    batch_sharding = partitioning.batch_sharding(mesh, stacked=steps_per_dispatch > 1)
-    step_fn = state.train_step if steps_per_dispatch == 1 else state.train_steps
-    update = jax.jit(
-        functools.partial(step_fn, networks, config),
-        in_shardings=(shardings, batch_sharding),
-        out_shardings=(shardings, partitioning.replicated(mesh)),
-        donate_argnums=0,
-    )
+    # Model, state and step: one compiled program
+    program = make_program(config, mesh)
 
     # Checkpoints
     checkpoints = checkpoint.Checkpoints(
         workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
     )
-    restored = checkpoints.restore(abstract_state)
+    restored = checkpoints.restore(program.abstract_state)
     if restored is None:
-        train_state = jax.jit(create, out_shardings=shardings)()
+        train_state = program.create()
         if config.init_from:
-            train_state = start_from(config.init_from, train_state, shardings)
+            train_state = start_from(config.init_from, train_state, program.shardings)
         start = 0
     else:
         train_state, position, start = restored
-        train_state = jax.jit(lambda s: s, out_shardings=shardings)(train_state)  # arrays of Orbax may not be donated
+        train_state = jax.jit(lambda s: s, out_shardings=program.shardings)(train_state)  # Orbax's may not be donated
         loader.set_state(position)
 
     # Loop
@@ -124,11 +108,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 waiting = time.perf_counter()
                 batches = [next(loader)["image"] for _ in range(steps_per_dispatch)]
                 watch.waited += time.perf_counter() - waiting
-                batch = partitioning.to_global(
-                    np.stack(batches) if steps_per_dispatch > 1 else batches[0], batch_sharding
-                )
+                images = np.stack(batches) if steps_per_dispatch > 1 else batches[0]
+                batch = partitioning.to_global(images, program.batch_sharding)
                 with jax.transfer_guard("disallow"):
-                    train_state, scalars = update(train_state, batch)
+                    train_state, scalars = program.update(train_state, batch)
                 step += steps_per_dispatch
                 watch.record(step, scalars)
                 profile(step)
