@@ -107,8 +107,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps(read=True), reverse=True)
 
     def save(self, step: int, config: ConfigDict, ema: Any, state: TrainState | None = None, data: Any = None) -> None:
-        """Start saving; returns as soon as the arrays are copied. Without a state the result can't be resumed."""
-        items = {"ema": ocp.args.StandardSave(ema), "config": ocp.args.JsonSave(config_to_json(config))}
+        """Start saving; returns as soon as the arrays are copied. Without a state the result can't be resumed.
+
+        `ema` is None where nothing is averaged.
+        """
+        items = {"config": ocp.args.JsonSave(config_to_json(config))}
+        if ema is not None:
+            items["ema"] = ocp.args.StandardSave(ema)
         if state is not None:
             items["state"] = ocp.args.StandardSave(state.replace(ema=None))
             items["data"] = ocp.args.JsonSave(data)
@@ -130,14 +135,15 @@ class Checkpoints:
                     f"step {step} in {self.directory} is a model without its optimiser, which can't be trained on; "
                     f"start from it in a new workdir, with --config.init_from={self.directory.parent}"
                 )
-            items = ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract_state.replace(ema=None)),
-                ema=ocp.args.StandardRestore(abstract_state.ema),
-                data=ocp.args.JsonRestore(),
-            )
+            items = {
+                "state": ocp.args.StandardRestore(abstract_state.replace(ema=None)),
+                "data": ocp.args.JsonRestore(),
+            }
+            if abstract_state.ema is not None:
+                items["ema"] = ocp.args.StandardRestore(abstract_state.ema)
             try:
-                restored = self._manager.restore(step, args=items)
-                return restored.state.replace(ema=restored.ema), restored.data, step
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                return restored.state.replace(ema=restored.get("ema")), restored.data, step
             except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
                 self._set_aside(step, error)
         return None

@@ -79,3 +79,26 @@ def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) ->
             axes.legend(fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def heatmap(
+    values: np.ndarray, row_labels: Sequence[str], column_labels: Sequence[str], title: str = "", scale: str = ""
+) -> np.ndarray:
+    """One uint8 picture of a matrix [R, C] of values from 0 up, each written in its cell; `scale` names the colours."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, columns = values.shape
+    figure = Figure(figsize=(2.6 + 0.75 * columns, 1.6 + 0.34 * rows), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="viridis", vmin=0, aspect="auto")
+    axes.set_xticks(range(columns), column_labels, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(rows), row_labels, fontsize=8)
+    for i, j in np.ndindex(rows, columns):
+        colour = "white" if values[i, j] < 0.6 * values.max() else "black"
+        axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(image, label=scale)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
