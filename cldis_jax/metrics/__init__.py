@@ -1,0 +1,31 @@
+"""Disentanglement metrics as plain functions of arrays; each returns a dict of floats.
+
+Codes are [N, C] floats, factors [N, F] integers, `represent` maps factors [N, F] to codes [N, C]. The networks behind
+FID and LPIPS are in `fid`, `inception` and `lpips`.
+"""
+
+from cldis_jax.metrics.beta_vae import beta_vae
+from cldis_jax.metrics.dci import dci
+from cldis_jax.metrics.factor_vae import factor_vae
+from cldis_jax.metrics.irs import irs
+from cldis_jax.metrics.mig import mig
+from cldis_jax.metrics.modularity import modularity_explicitness
+from cldis_jax.metrics.reconstruction import mse, psnr, ssim
+from cldis_jax.metrics.sap import sap
+from cldis_jax.metrics.tad import tad
+from cldis_jax.metrics.udr import udr
+
+__all__ = [
+    "beta_vae",
+    "dci",
+    "factor_vae",
+    "irs",
+    "mig",
+    "modularity_explicitness",
+    "mse",
+    "psnr",
+    "sap",
+    "ssim",
+    "tad",
+    "udr",
+]

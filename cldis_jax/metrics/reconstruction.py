@@ -1,0 +1,59 @@
+"""Pixel metrics of reconstructions, one value an image; images are [B, H, W, C] in [-1, 1], measured on [0, 1].
+
+Diff-AE, metrics.py and ssim.py: SSIM with an 11x11 Gaussian window of sigma 1.5 and zero padding.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a dynamic range of 1 [Wang et al. 2004]
+
+
+def mse(images: jax.Array, reference: jax.Array) -> jax.Array:
+    """Mean squared error on [0, 1], [B]."""
+    _check(images, reference)
+    return jnp.mean(jnp.square((images - reference) / 2), axis=(1, 2, 3))
+
+
+def psnr(images: jax.Array, reference: jax.Array) -> jax.Array:
+    """Peak signal-to-noise ratio in dB for a peak of 1, [B]; inf for equal images."""
+    return -10 * jnp.log10(mse(images, reference))
+
+
+def ssim(images: jax.Array, reference: jax.Array) -> jax.Array:
+    """Structural similarity [Wang et al. 2004], mean over pixels and channels, [B]."""
+    _check(images, reference)
+    x, y = ((image + 1) / 2 for image in (images, reference))
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x = _blur(x * x) - mean_x**2
+    var_y = _blur(y * y) - mean_y**2
+    covariance = _blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
+    structure = (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
+    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+
+
+def _blur(x: jax.Array) -> jax.Array:
+    """Convolution of every channel with the Gaussian window, zeros beyond the edge."""
+    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    window = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    window = jnp.asarray(window / window.sum(), x.dtype)
+    for kernel in (window[:, None], window[None, :]):
+        x = jax.lax.conv_general_dilated(
+            x,
+            jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1])),
+            window_strides=(1, 1),
+            padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+            precision=jax.lax.Precision.HIGHEST,
+        )
+    return x
+
+
+def _check(images, reference) -> None:
+    if images.ndim != 4 or images.shape != reference.shape:
+        raise ValueError(f"images must be two [B, H, W, C] of one shape, got {images.shape} and {reference.shape}")

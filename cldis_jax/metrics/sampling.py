@@ -1,0 +1,47 @@
+"""Seeded batches of factors for the metrics that intervene: each factor uniform and independent, with replacement."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Represent = Callable[[np.ndarray], np.ndarray]  # factors [N, F] int -> codes [N, C]
+
+ROWS_PER_CALL = 65_536  # represent() is called with many batches at once, bounded for memory
+
+
+def check_sizes(factor_sizes: Sequence[int]) -> np.ndarray:
+    """Number of values of each factor [F].
+
+    Raises:
+      ValueError: there is none, or a size below 1.
+    """
+    sizes = np.asarray(factor_sizes, np.int64)
+    if sizes.ndim != 1 or len(sizes) == 0 or (sizes < 1).any():
+        raise ValueError(f"factor_sizes must be a list of positive numbers, got {factor_sizes}")
+    return sizes
+
+
+def sample_factors(draws: np.random.Generator, sizes: np.ndarray, *shape: int) -> np.ndarray:
+    """Factors [*shape, F]."""
+    return draws.integers(0, sizes, (*shape, len(sizes)))
+
+
+def chunks(total: int, batch_size: int) -> list[int]:
+    """Numbers of batches that sum to `total`, each of at most ROWS_PER_CALL rows."""
+    most = max(1, ROWS_PER_CALL // batch_size)
+    return [min(most, total - start) for start in range(0, total, most)]
+
+
+def represent_batches(represent: Represent, factors: np.ndarray) -> np.ndarray:
+    """Codes [V, L, C] of factors [V, L, F].
+
+    Raises:
+      ValueError: represent() did not return one finite code a row.
+    """
+    num, length, width = factors.shape
+    codes = np.asarray(represent(factors.reshape(num * length, width)))
+    if codes.ndim != 2 or len(codes) != num * length:
+        raise ValueError(f"represent must give [N, C] codes for N = {num * length} rows, got shape {codes.shape}")
+    if not np.isfinite(codes).all():
+        raise ValueError("represent gave NaN or infinite codes")
+    return codes.reshape(num, length, -1)

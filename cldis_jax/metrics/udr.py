@@ -1,0 +1,86 @@
+"""Unsupervised disentanglement ranking [Duan et al. 2020, arXiv 1905.12614]: agreement between trained models."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso
+
+from cldis_jax.metrics import inputs
+
+CORRELATIONS = ("lasso", "spearman")
+LASSO_ALPHA = 0.1
+
+
+def udr(
+    codes: Sequence[np.ndarray],
+    kls: Sequence[np.ndarray] | None = None,
+    *,
+    correlation: str = "lasso",
+    kl_threshold: float = 0.01,
+) -> dict[str, float]:
+    """`udr_0`, `udr_1`, ... of each model and `udr`, their mean.
+
+    codes: for every model the codes [N, C_m] of the same N images (1,000 in the paper); kls: for every model the mean
+    KL divergence [C_m] of each code from the prior, and codes at or below `kl_threshold` nats are pruned; None keeps
+    all, for codes without a posterior. Two models agree by 1/2 (mean_a max_b R_ab^2 / sum_b R_ab + the same over b),
+    R the absolute lasso coefficients or Spearman correlations of the standardised codes; a model's score is the median
+    over the others. A label-free metric.
+
+    Raises:
+      ValueError: fewer than two models, bad shapes, or an unknown correlation.
+    """
+    if correlation not in CORRELATIONS:
+        raise ValueError(f"correlation must be one of {', '.join(CORRELATIONS)}, got {correlation!r}")
+    if len(codes) < 2:
+        raise ValueError(f"udr compares at least two models, got {len(codes)}")
+    codes = [inputs.check_codes(array, f"codes of model {i}") for i, array in enumerate(codes)]
+    if len({len(array) for array in codes}) > 1:
+        raise ValueError(f"udr needs the same images for every model, got {[len(array) for array in codes]} rows")
+    if kls is not None:
+        widths = [array.shape[1] for array in codes]
+        if [np.shape(kl) for kl in kls] != [(width,) for width in widths]:
+            raise ValueError(f"kls must be one [C] a model with C = {widths}, got {[np.shape(kl) for kl in kls]}")
+        codes = [array[:, np.asarray(kl) > kl_threshold] for array, kl in zip(codes, kls)]
+    codes = [_standardise(array) for array in codes]
+    correlate = _lasso if correlation == "lasso" else _spearman
+    scores = []
+    for i, own in enumerate(codes):
+        agreements = [_agreement(correlate(own, other)) for j, other in enumerate(codes) if j != i]
+        scores.append(float(np.median(agreements)))
+    return {"udr": float(np.mean(scores))} | {f"udr_{i}": score for i, score in enumerate(scores)}
+
+
+def _standardise(codes: np.ndarray) -> np.ndarray:
+    std = codes.std(axis=0)
+    return (codes - codes.mean(axis=0)) / np.where(std > 0, std, 1.0)
+
+
+def _lasso(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """|coefficients| [C_own, C_other] that predict the other model's codes from one's own."""
+    if 0 in (own.shape[1], other.shape[1]):
+        return np.zeros((own.shape[1], other.shape[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        coefficients = Lasso(alpha=LASSO_ALPHA).fit(own, other).coef_
+    return np.abs(coefficients).reshape(other.shape[1], own.shape[1]).T
+
+
+def _spearman(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """|Spearman correlations| [C_own, C_other]; 0 for a code that never varies."""
+    own, other = (_standardise(rankdata(array, axis=0)) if array.size else array for array in (own, other))
+    return np.abs(own.T @ other) / len(own)
+
+
+def _agreement(correlation: np.ndarray) -> float:
+    """Relative strength of the best match of every code of either model."""
+    if correlation.size == 0:
+        return 0.0
+    sides = []
+    for axis in (0, 1):
+        total = correlation.sum(axis=axis)
+        best = correlation.max(axis=axis) ** 2
+        sides.append(np.divide(best, total, out=np.zeros_like(best), where=total > 0).mean())
+    return float(np.mean(sides))
