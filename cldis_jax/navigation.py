@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from cldis_jax.models.reconstructor import Reconstructor
 
 BASES = ("ortho", "unit", "identity")
+DECODERS = ("ddim", "x0", "vae")
 STARTS = ("random", "axes")
 Decode = Callable[[jax.Array, jax.Array], jax.Array]  # (z [N, d], x_T [N, H, W, C]) -> images [N, H, W, C] in [-1, 1]
 
@@ -44,14 +45,20 @@ def default_config() -> ConfigDict:
     config.learning_rate = 1e-4  # Adam, R
     config.directions_learning_rate = 1e-4  # Adam, A
     config.width = 32  # channels of R's first level
-    config.data = ConfigDict({"batch_size": 32})
-    config.train = ConfigDict({"steps": 20_000, "seed": 0, "accumulate": 1})
+    config.decoder = "ddim"  # ddim: the model's own | x0: one prediction of x_0 | vae: the VAE's, for z_disen
+    config.decode_steps = 5  # ddim: steps that the gradient flows through
+    config.noise_level = 900  # x0: the t at which x_T is denoised; high, because x_T carries nothing of an image
+    config.num_codes = 4096  # training images whose codes are moved
+    config.model_step = 0  # of the frozen model
+    config.data = ConfigDict({"batch_size": 32})  # pairs
+    config.train = ConfigDict({"steps": 20_000, "seed": 0, "accumulate": 1, "log_every": 50})
+    config.sharding = ConfigDict({"mesh": ConfigDict({"data": -1, "fsdp": 1})})
     return config
 
 
 def validate(config: ConfigDict, latent_dim: int) -> None:
     """Raise ValueError, one line, for settings that can't be run on a latent of `latent_dim` dimensions."""
-    for name, choices in (("basis", BASES), ("start", STARTS)):
+    for name, choices in (("basis", BASES), ("start", STARTS), ("decoder", DECODERS)):
         if config[name] not in choices:
             raise ValueError(f"{name}={config[name]!r} is not one of: {', '.join(choices)}")
     if config.num_directions < 1:
@@ -63,8 +70,8 @@ def validate(config: ConfigDict, latent_dim: int) -> None:
         )
     if not 0 <= config.min_shift < config.max_shift:
         raise ValueError(f"shifts need 0 <= min < max, got min_shift={config.min_shift}, max_shift={config.max_shift}")
-    for name in ("learning_rate", "directions_learning_rate", "width"):
-        if config[name] <= 0:
+    for name in ("learning_rate", "directions_learning_rate", "width", "decode_steps", "num_codes"):
+        if not config[name] > 0:
             raise ValueError(f"{name}={config[name]} must be positive")
     if config.data.batch_size < 1 or config.train.steps < 1:
         raise ValueError(f"batch_size={config.data.batch_size} and steps={config.train.steps} must be at least 1")

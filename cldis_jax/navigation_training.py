@@ -1,0 +1,223 @@
+"""The search for directions on a trained model: its decoders, the codes that are moved, and the loop."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cldis_jax import api, checkpoint, data, diffusion, navigation, partitioning, preemption, report, state
+
+ENCODE_BATCH = 64
+SAVES = 20  # checkpoints over the whole search
+
+
+def latent_of(config: ConfigDict) -> str:
+    """The latent that a decoder reads."""
+    return "z_disen" if config.decoder == "vae" else "z_sem"
+
+
+def check_decoder(config: ConfigDict, bundle: api.Bundle) -> None:
+    """Raise ValueError where the model lacks the decoder, or the decoder can't do what is asked."""
+    if config.decoder == "vae" and not bundle.has_vae:
+        raise ValueError("decoder=vae: this model has no VAE, it was trained with vae.weight=0; use ddim or x0")
+    if config.decoder != "vae" and not bundle.has_diffusion:
+        raise ValueError(f"decoder={config.decoder}: this model is a VAE alone, diffusion.weight=0; use decoder=vae")
+    total = bundle.config.diffusion.num_steps
+    if not 0 <= config.noise_level < total:
+        raise ValueError(f"noise_level={config.noise_level} is not a timestep in 0..{total - 1}")
+    if config.decode_steps > total:
+        raise ValueError(f"decode_steps={config.decode_steps} is more than the {total} steps of the diffusion")
+
+
+def make_decoder(config: ConfigDict, functions: api.Functions) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+    """`decode(params, z, x_T)` -> images, differentiable in z: few-step DDIM, one prediction of x_0, or the VAE's."""
+    prediction, schedule = functions.config.diffusion.prediction, functions.schedule
+
+    def ddim(params, z, x_T):
+        tables = diffusion.ddim_tables(schedule, config.decode_steps)
+        denoise = functools.partial(_denoise, functions, params, z)
+        return diffusion.ddim_decode(denoise, prediction, tables, x_T, remat=True)
+
+    def x0(params, z, x_T):
+        t = config.noise_level
+        output = _denoise(functions, params, z, x_T, jnp.full(x_T.shape[:1], t))
+        return diffusion.predict_x0(prediction, output, x_T, schedule.signal[t], schedule.noise[t])
+
+    def vae(params, z, x_T):
+        return functions.decode_vae(params, z)
+
+    return {"ddim": ddim, "x0": x0, "vae": vae}[config.decoder]
+
+
+def _denoise(functions, params, z, x_t, t):
+    return functions.output(params, x_t, t, z)
+
+
+def encode(bundle: api.Bundle, latent: str, source: data.Source, indices: np.ndarray) -> np.ndarray:
+    """Codes [N, d] of the source's images at `indices`."""
+    codes = []
+    for start in tqdm(range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch", leave=False):
+        rows = np.arange(start, start + ENCODE_BATCH).clip(max=len(indices) - 1)  # padded: one shape, one program
+        images = state.to_unit_range(jnp.asarray(source.fetch(indices[rows])))
+        codes.append(np.asarray(bundle.represent(images, latent))[: len(indices) - start])
+    codes = np.concatenate(codes)
+    if not np.isfinite(codes).all():
+        raise FloatingPointError(f"the encoder of step {bundle.step} gives codes that are not finite")
+    return codes
+
+
+def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
+    """At most `num` of the indices, drawn by `seed`, sorted."""
+    if num >= len(indices):
+        return indices
+    return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
+
+
+class Search:
+    """One search: the compiled step and the compiled question, over the mesh that the config names."""
+
+    def __init__(self, config: ConfigDict, bundle: api.Bundle, codes: np.ndarray):
+        self.config, self.latent_dim, self.image_shape = config, codes.shape[1], bundle.image_shape
+        self.mesh = partitioning.make_mesh(config)
+        self.scales = codes.std(axis=0)
+        replicated = partitioning.replicated(self.mesh)
+        self._model, self._codes, self._scales = jax.device_put((bundle.ema.params, codes, self.scales), replicated)
+        self.reconstructor = navigation.make_reconstructor(config, api.compute_dtype(bundle.config))
+
+        over_devices = partitioning.batch_sharding(self.mesh)
+        decoder = make_decoder(config, bundle.functions)
+
+        def bind(params):
+            def decode(z, x_T):
+                z, x_T = (jax.lax.with_sharding_constraint(a, over_devices) for a in (z, x_T))
+                return decoder(params, z, x_T)
+
+            return decode
+
+        def step(params, codes, scales, navigation_state):
+            return navigation.train_step(
+                config, bind(params), self.reconstructor, self.image_shape, codes, scales, navigation_state
+            )
+
+        def ask(params, codes, scales, navigation_params, key):
+            return navigation.answers(
+                navigation_params, config, bind(params), self.reconstructor, self.image_shape, codes, scales, key
+            )
+
+        self._step = jax.jit(step, donate_argnums=3, out_shardings=replicated)
+        self._ask = jax.jit(ask, out_shardings=replicated)
+
+    def create(self) -> navigation.NavigationState:
+        """The state before the first step."""
+        create = functools.partial(
+            navigation.create_state, self.config, self.reconstructor, self.latent_dim, self.image_shape
+        )
+        return jax.jit(create, out_shardings=partitioning.replicated(self.mesh))()
+
+    def step(self, navigation_state: navigation.NavigationState) -> tuple[navigation.NavigationState, dict]:
+        """One step; the state given is donated."""
+        return self._step(self._model, self._codes, self._scales, navigation_state)
+
+    def lower(self):
+        """The step, lowered for compilation; touches no values."""
+        shapes = jax.eval_shape(self.create)
+        return self._step.lower(self._model, self._codes, self._scales, shapes)
+
+    def measure(self, params: dict, codes: np.ndarray, num_batches: int) -> dict[str, np.ndarray | float]:
+        """R on fresh pairs of `codes` [N, d]: `rca`, `shift_error`, and by direction `accuracy` and `count` [K]."""
+        hits, counts = np.zeros(self.config.num_directions), np.zeros(self.config.num_directions, int)
+        key, errors = jax.random.key(self.config.train.seed + 1), []
+        codes = jax.device_put(codes, partitioning.replicated(self.mesh))
+        for i in tqdm(range(num_batches), "asking the reconstructor", unit="batch", leave=False):
+            answers = self._ask(self._model, codes, self._scales, params, jax.random.fold_in(key, i))
+            k, right, error = partitioning.to_host(answers)
+            np.add.at(counts, k, 1)
+            np.add.at(hits, k, right)
+            errors.append(error.mean())
+        return {
+            "rca": float(hits.sum() / counts.sum()),
+            "shift_error": float(np.mean(errors)),
+            "accuracy": hits / np.maximum(counts, 1),
+            "count": counts,
+        }
+
+    def fit(self, folder: str) -> tuple[navigation.NavigationState, list[dict[str, float]], int]:
+        """Search until `config.train.steps`, going on where `folder` stands: the state, the learning curve, and the
+        number of steps done now.
+
+        Raises:
+          ValueError: the folder holds a search with other settings.
+          FloatingPointError: a loss or gradient went wrong; the last good checkpoint stays.
+          SystemExit: a signal asked the search to stop, and it has saved.
+        """
+        config, total = self.config, self.config.train.steps
+        _claim(folder, config)
+        replicated = partitioning.replicated(self.mesh)
+        abstract = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=replicated), jax.eval_shape(self.create)
+        )
+        save_every = max(total // SAVES, config.train.log_every)
+        with checkpoint.Checkpoints(folder) as checkpoints, preemption.StopRequest() as stop:
+            restored = checkpoints.restore(abstract)
+            # Arrays of Orbax may not be donated, hence the copy.
+            navigation_state = self.create() if restored is None else jax.jit(lambda s: s)(restored[0])
+            start = saved = step = int(navigation_state.step)
+            log = report.Report(folder, total, step, enabled=jax.process_index() == 0)
+            if restored is not None:
+                log.say(f"resuming {folder} at step {step}")
+            recorded = []
+            try:
+                while step < total:
+                    navigation_state, scalars = self.step(navigation_state)
+                    step += 1
+                    recorded.append(scalars)
+                    log.advance(1)
+                    stopping = stop.reached(step)
+                    if step % config.train.log_every and step < total and not stopping:
+                        continue
+                    means = _means(recorded, step)
+                    recorded = []
+                    shown = {name: f"{means[name]:.3f}" for name in ("loss", "accuracy", "shift_error")}
+                    log.scalars(step, means, shown)
+                    if stopping or step == total or step - saved >= save_every:
+                        checkpoints.save(step, config, None, navigation_state, {})
+                        saved = step
+                    if stopping and step < total:
+                        checkpoints.wait()
+                        raise SystemExit(stop.exit_code)
+            finally:
+                log.close()
+        return navigation_state, log.history, step - start
+
+
+def _means(recorded: list[dict], step: int) -> dict[str, float]:
+    """The mean of each scalar over the last steps, up to `step`; raises at the first one that isn't finite."""
+    rows = partitioning.to_host(recorded)
+    for i, row in enumerate(rows):
+        wrong = [f"{name}={value}" for name, value in row.items() if not np.isfinite(value)]
+        if wrong:
+            where = step - len(rows) + 1 + i
+            raise FloatingPointError(
+                f"step {where} of the search: {', '.join(wrong)}; the checkpoint before it is kept"
+            )
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _claim(folder: str, config: ConfigDict) -> None:
+    """Refuse a folder that holds a search with other settings."""
+    if not (epath.Path(folder) / "checkpoints").exists():
+        return
+    with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
+        if not checkpoints.steps():
+            return
+        saved = checkpoint.config_to_json(checkpoints.config())
+    if differing := checkpoint.differing_fields(saved, checkpoint.config_to_json(config)):
+        raise ValueError(
+            f"{folder} holds a search with other settings; choose another --out, or agree on: " + "; ".join(differing)
+        )
