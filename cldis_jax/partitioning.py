@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 AXES = ("data", "fsdp")
@@ -29,7 +29,7 @@ def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
     return tuple(shape)
 
 
-def make_mesh(config: ConfigDict, devices: list | None = None) -> jax.sharding.Mesh:
+def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
     """The mesh over all devices (or the given ones), batch dimension over both axes."""
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices))
@@ -39,19 +39,20 @@ def make_mesh(config: ConfigDict, devices: list | None = None) -> jax.sharding.M
             f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
             + (f" times train.accumulate={micro}" if micro > 1 else "")
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def batch_sharding(mesh: jax.sharding.Mesh, *, stacked: bool = False) -> NamedSharding:
+def batch_sharding(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
     """Batches [B, ...] split over all devices; `stacked`: [K, B, ...], the second dimension is split."""
     return NamedSharding(mesh, PartitionSpec(*([None] if stacked else []), AXES))
 
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def state_sharding(mesh: jax.sharding.Mesh, abstract_state: Any, min_bytes: int) -> Any:
+def state_sharding(mesh: Mesh, abstract_state: Any, min_bytes: int) -> Any:
     """Shardings of a tree of shapes: replicated, but arrays of at least `min_bytes` split over `fsdp`.
 
     The split dimension is the largest one that the axis divides. The rule sees shapes alone, so that parameters, their

@@ -1,0 +1,71 @@
+"""What the datasheets say of TPU chips, and how a slice of them is named, e.g. v4:2x2x1 (chips along each axis)."""
+
+import dataclasses
+import math
+import re
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One generation, as its page in Google Cloud's documentation says (cloud.google.com/tpu/docs/v4 and so on)."""
+
+    peak_flops: float  # bfloat16, a second
+    hbm_bytes: float
+    hbm_bandwidth: float  # bytes a second
+    axes: int  # of the torus
+    cores: str  # libtpu's name of how a chip's cores are used: two as one (megacore), or the only one
+
+
+CHIPS = {
+    "v4": Chip(peak_flops=275e12, hbm_bytes=32 * 2**30, hbm_bandwidth=1200e9, axes=3, cores="megacore"),
+    "v5e": Chip(peak_flops=197e12, hbm_bytes=16e9, hbm_bandwidth=819e9, axes=2, cores="default"),
+    "v5p": Chip(peak_flops=459e12, hbm_bytes=95e9, hbm_bandwidth=2765e9, axes=3, cores="megacore"),
+    "v6e": Chip(peak_flops=918e12, hbm_bytes=32e9, hbm_bandwidth=1638e9, axes=2, cores="default"),
+}
+CHIPS_PER_HOST = (2, 2, 1)  # of a slice of several hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A slice of one generation of chips."""
+
+    generation: str
+    shape: tuple[int, ...]
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.generation]
+
+    @property
+    def num_chips(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def name(self) -> str:
+        return f"{self.generation}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def host_bounds(self) -> tuple[int, int, int]:
+        """Chips that one host drives, along three axes."""
+        shape = (*self.shape, *(1,) * (3 - len(self.shape)))
+        return tuple(min(size, host) for size, host in zip(shape, CHIPS_PER_HOST))
+
+    @classmethod
+    def parse(cls, name: str) -> "Topology":
+        """The slice of a name such as v4:4x4x8.
+
+        Raises:
+          ValueError: an unknown generation, or a shape that is not one of its slices.
+        """
+        generation, _, rest = name.partition(":")
+        if generation not in CHIPS:
+            raise ValueError(f"topology {name!r}: {generation!r} is none of {', '.join(CHIPS)} (e.g. v4:2x2x1)")
+        axes = CHIPS[generation].axes
+        example = f"{generation}:{'x'.join(map(str, CHIPS_PER_HOST[:axes]))}"
+        if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", rest) or rest.count("x") != axes - 1:
+            raise ValueError(f"topology {name!r}: {generation} takes the chips along {axes} axes, e.g. {example}")
+        topology = cls(generation, tuple(int(size) for size in rest.split("x")))
+        for size, host in zip(topology.shape, topology.host_bounds):
+            if size % host:
+                raise ValueError(f"topology {name!r}: {size} chips along an axis do not divide among hosts of {host}")
+        return topology

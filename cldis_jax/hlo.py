@@ -1,0 +1,133 @@
+"""What a compiled program does, read from its optimised HLO text: collectives, donation, the largest buffers.
+
+Sizes are logical (elements times their width) and per device, for in an SPMD program every device runs this text.
+"""
+
+import collections
+import dataclasses
+import re
+
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "collective_permute")
+# Instructions whose result is no memory of its own.
+VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "after-all")
+
+_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .+ \{$")
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.+)$")
+_CALLEES = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
+_TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_ARRAY = re.compile(r"\b([a-z]+)(\d*)(?:e\w+)?\[([\d,]*)\]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    name: str
+    shape: str  # as written, with layout
+    opcode: str
+    operands: tuple[str, ...]
+    attributes: str
+
+    @property
+    def op_name(self) -> str:
+        """Where in the Python program it comes from."""
+        found = re.search(r'op_name="([^"]*)"', self.attributes)
+        return found.group(1) if found else ""
+
+
+def num_bytes(shape: str) -> int:
+    """Bytes of a shape as HLO writes it: `bf16[8,64]{1,0:T(8,128)}`, or a tuple of such."""
+    bits = 0
+    for kind, width, dims in _ARRAY.findall(shape):
+        elements = 1
+        for size in dims.split(","):
+            elements *= int(size or 1)
+        bits += elements * (8 if kind == "pred" else int(width or 0))
+    return bits // 8
+
+
+def _closing(text: str, start: int) -> int:
+    """Index behind the parenthesis that closes the one at `start`."""
+    depth = 0
+    for i in range(start, len(text)):
+        depth += (text[i] == "(") - (text[i] == ")")
+        if depth == 0:
+            return i + 1
+    raise ValueError(f"unbalanced parentheses in HLO: {text[:80]}")
+
+
+def _instruction(name: str, text: str) -> Instruction:
+    end = _closing(text, 0) if text.startswith("(") else text.index(" ")
+    shape, rest = text[:end], text[end:].lstrip()
+    opening = rest.index("(")
+    closing = _closing(rest, opening)
+    operands = tuple(re.findall(r"%([\w.\-]+)", rest[opening:closing]))
+    return Instruction(name, shape, rest[:opening], operands, rest[closing:])
+
+
+class Module:
+    """The computations of one compiled program."""
+
+    def __init__(self, text: str):
+        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.entry = ""
+        self._header = text[: text.index("\n")]
+        for line in text.splitlines()[1:]:
+            computation = _COMPUTATION.match(line)
+            if computation:
+                current = self.computations[computation.group(2)] = {}
+                if computation.group(1):
+                    self.entry = computation.group(2)
+                continue
+            instruction = _INSTRUCTION.match(line)
+            if instruction:
+                current[instruction.group(1)] = _instruction(*instruction.groups())
+
+    @property
+    def num_donated(self) -> int:
+        """Arrays of the output that live where an argument lived."""
+        aliases = re.search(r"input_output_alias=\{(.*?\)) \}", self._header)
+        return len(re.findall(r"\}: \(", aliases.group(1))) if aliases else 0
+
+    def executions(self) -> dict[str, int]:
+        """How often each computation runs; a branch counts as taken, a loop as often as XLA knows that it runs."""
+        times = collections.Counter({self.entry: 1})
+        for name in reversed(self.computations):  # callers stand below what they call
+            for instruction in self.computations[name].values():
+                known = _TRIP_COUNT.search(instruction.attributes)
+                trips = int(known.group(1)) if known and instruction.opcode == "while" else 1
+                for single, several in _CALLEES.findall(instruction.attributes):
+                    for callee in [single] if single else re.findall(r"[\w.\-]+", several):
+                        times[callee] += times[name] * trips
+        return times
+
+    def collectives(self) -> dict[str, int]:
+        """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the whole arrays that it works on.
+
+        The bytes of an all-gather are those of its result, of every other kind those of its operands.
+        """
+        totals = {f"{kind}_{what}": 0 for kind in COLLECTIVES for what in ("count", "bytes")}
+        times = self.executions()
+        for name, computation in self.computations.items():
+            for instruction in computation.values():
+                kind = instruction.opcode.removesuffix("-start").replace("-", "_")
+                if kind not in COLLECTIVES:
+                    continue
+                size = sum(num_bytes(computation[operand].shape) for operand in instruction.operands)
+                if kind == "all_gather":
+                    started = instruction.opcode.endswith("-start")  # its result holds the operands too
+                    size = num_bytes(instruction.shape) - (size if started else 0)
+                if kind == "all_reduce" and name.startswith("all-reduce-scatter"):  # how TPUs fuse a reduce-scatter
+                    kind = "reduce_scatter"
+                totals[f"{kind}_count"] += times[name]
+                totals[f"{kind}_bytes"] += times[name] * size
+        return totals
+
+    def largest_buffers(self, number: int) -> list[tuple[int, str, str]]:
+        """(bytes, shape, origin) of the largest results in main memory outside of arguments, largest first."""
+        found = []
+        for instruction in self.computations[self.entry].values():
+            if instruction.opcode in VIEWS or re.search(r"S\([1-9]", instruction.shape):
+                continue
+            arrays = [a.group(0) for a in _ARRAY.finditer(instruction.shape)]
+            shape = max(arrays, key=num_bytes)
+            found.append((num_bytes(shape), shape, instruction.op_name or instruction.opcode))
+        return sorted(found, reverse=True)[:number]
