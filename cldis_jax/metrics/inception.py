@@ -1,7 +1,7 @@
 """The Inception network of the FID papers (pt_inception-2015-12-05) in Flax, and its weights from the user's file.
 
-Unlike torchvision's InceptionV3 and like the TensorFlow graph of 2015, average pools don't count their padding, the last
-block pools by maximum and batch norm has epsilon 1e-3. Structure: mseitzer/pytorch-fid, src/pytorch_fid/inception.py.
+Unlike torchvision's InceptionV3 and like the TensorFlow graph of 2015, average pools don't count their padding, the
+last block pools by maximum and batch norm has epsilon 1e-3. Structure: mseitzer/pytorch-fid, inception.py.
 """
 
 import pathlib

@@ -15,8 +15,8 @@ import numpy as np
 from cldis_jax.metrics import weights
 
 # Torchvision's channel means and deviations on [0, 1], for images in [-1, 1].
-SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
-SCALE = np.array([0.458, 0.448, 0.450], np.float32)
+SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
+SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 
 LAYERS = {  # index in torchvision's `features`: channels, kernel, stride, padding, input channels
     0: (64, 11, 4, 2, 3),
