@@ -42,6 +42,16 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
     shapes = jax.eval_shape(create)
     shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
 
+    def step(train_state, images):
+        """One optimiser step; parameters that are split over devices are gathered before the networks see them."""
+        whole = jax.lax.with_sharding_constraint(train_state.params, partitioning.replicated(mesh))
+        new_state, scalars = state.train_step(networks, config, train_state.replace(params=whole), images)
+        return jax.lax.with_sharding_constraint(new_state, shardings), scalars
+
+    def steps(train_state, images):
+        """K optimiser steps in one dispatch on images [K, B, H, W, C]; the scalars come back as [K]."""
+        return jax.lax.scan(step, train_state, images)
+
     stacked = config.train.steps_per_dispatch > 1
     data = config.data
     batch_shape = (data.batch_size, data.image_size, data.image_size, data.channels)
@@ -58,7 +68,7 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
         abstract_batch=jax.ShapeDtypeStruct(batch_shape, jnp.uint8, sharding=batch_sharding),
         create=jax.jit(create, out_shardings=shardings),
         update=jax.jit(
-            functools.partial(state.train_steps if stacked else state.train_step, networks, config),
+            steps if stacked else step,
             in_shardings=(shardings, batch_sharding),
             out_shardings=(shardings, partitioning.replicated(mesh)),
             donate_argnums=0,

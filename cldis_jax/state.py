@@ -141,10 +141,3 @@ def _accumulate(loss_and_gradient, x0, num_micro):
     gradient, outputs = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(num_micro)))
     latents = {name: getattr(outputs, name).reshape((-1, outputs.z_sem.shape[-1])) for name in ("z_sem", "z_disen")}
     return gradient, jax.tree.map(lambda x: jnp.nanmean(x, axis=0), outputs).replace(**latents)
-
-
-def train_steps(
-    networks: Networks, config: ConfigDict, state: TrainState, images: jax.Array
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """K optimiser steps in one dispatch on uint8 images [K, B, H, W, C]; the scalars come back as [K]."""
-    return jax.lax.scan(lambda state, batch: train_step(networks, config, state, batch), state, images)
