@@ -25,7 +25,7 @@ def dci(
 
     One gradient-boosted classifier a factor gives the importance R of every code; as in disentanglement_lib's `dci`
     (10,000 training and 5,000 test samples). `presorted` grows scikit-learn's trees on presorted features
-    (boosting.py); `sklearn` calls GradientBoostingClassifier itself, about ten times slower. They differ only where
+    (boosting.py); `sklearn` calls GradientBoostingClassifier itself, about seven times slower. They differ only where
     splits are equally good, as two seeds of either do. `progress` shows a bar over trees.
 
     Raises:
