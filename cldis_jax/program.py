@@ -66,7 +66,7 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
         ),
         abstract_batch=jax.ShapeDtypeStruct(batch_shape, jnp.uint8, sharding=batch_sharding),
-        create=jax.jit(create, out_shardings=shardings),
+        create=jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh)),
         update=jax.jit(
             steps if stacked else step,
             in_shardings=(shardings, batch_sharding),
@@ -74,3 +74,8 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
             donate_argnums=0,
         ),
     )
+
+
+def _compile_quickly(mesh: Mesh) -> dict[str, int] | None:
+    """Options for a program that runs once: XLA:CPU takes long to optimise the random numbers of many arrays."""
+    return {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None

@@ -33,10 +33,10 @@ def get_config(size: str = "full") -> ConfigDict:
         return config
 
     config.data.image_size = 32
-    config.data.batch_size = 24
+    config.data.batch_size = 16
     config.model.patch_size = 2
     config.model.num_res_blocks = 1
-    config.model.base_channels = 32
+    config.model.base_channels = 24
     config.model.embed_dim = 64
     config.model.channel_multipliers = (1, 2)
     config.model.encoder_multipliers = (1, 2, 2)
@@ -57,8 +57,8 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data.batch_size = 8
     config.model.base_channels = 8
     config.model.embed_dim = 16
-    config.model.channel_multipliers = (1, 1)
-    config.model.encoder_multipliers = (1, 1)
+    config.model.channel_multipliers = (1,)
+    config.model.encoder_multipliers = (1,)
     config.model.attention_resolutions = ()
     config.model.conditioning = "adagn"
     config.vae.base_channels = 8

@@ -43,3 +43,19 @@ def make_source(data: ConfigDict) -> Source:
     from cldis_jax.data.tfds import Tfds  # here, because it takes seconds to import
 
     return Tfds(data.name, size, channels, data.crop, data.data_dir)
+
+
+def known_size(data: ConfigDict) -> int | None:
+    """Number of images of the config's section `data` without reading it; None where only the data can tell."""
+    published = {
+        "shapes3d": 480_000,
+        "dsprites": 737_280,
+        "smallnorb": 48_600,
+        "celeb_a": 202_599,
+        "toy": 1_036_800,
+        "realistic": 1_036_800,
+        "real": 1_036_800,
+        "complex": 460_800,
+    }
+    rendered = {"scenes": 480_000, "sprites": 737_280, "cars3d": 17_568}
+    return rendered.get(data.source, published.get(data.name))
