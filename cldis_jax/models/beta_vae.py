@@ -38,7 +38,7 @@ class StridedConvTranspose(nn.Module):
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         conv = nn.Conv(4 * self.features, (2, 2), padding="VALID", kernel_init=init, use_bias=False, dtype=self.dtype)
         bias = self.param("bias", init, (self.features,))
-        return from_patches(conv(padded), 2)[:, 1:-1, 1:-1] + bias.astype(self.dtype)
+        return from_patches(conv(padded), 2)[:, 1:-1, 1:-1] + bias.astype(self.dtype)[None, None, None]
 
 
 def num_stages(image_size: int) -> int:
