@@ -21,7 +21,7 @@ from cldis_jax.data import Source
 from cldis_jax.models.reconstructor import Trunk
 from cldis_jax.state import to_unit_range
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 1500, 64, 2e-3
+STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
 MAX_NOISE = 0.15  # standard deviation added to the images in training, so that a decoder's blemishes don't mislead
 MAX_SIDE = 32  # pixels that the probe looks at; larger images are averaged down
 NUM_TESTED = 1024  # labelled images that its accuracy is measured on
@@ -116,7 +116,8 @@ def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed
     """A probe of the source's factors, trained on its images at `indices`; the same for the same seed."""
     sizes, rng = tuple(source.factor_sizes), np.random.default_rng(seed)
     network = ProbeNetwork(sum(sizes))
-    optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
+    warmup = steps // 10
+    optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, warmup, steps))
     params = network.init(jax.random.key(seed), to_unit_range(jnp.asarray(source.fetch(indices[:1]))))["params"]
 
     def loss(params, images, factors, key):

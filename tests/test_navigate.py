@@ -1,0 +1,179 @@
+"""The search on a tiny untrained model: resuming, memory of the DDIM gradient, decoders, and what goes wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cldis_jax import api, navigation, navigation_results, navigation_training, report, state
+
+CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def bundle(tiny):
+    functions = api.make_functions(tiny)
+    ema = jax.jit(lambda: state.create_state(functions.networks, tiny).ema)()
+    # Zero-initialised layers would hide z from the output.
+    ema = ema.replace(
+        params=jax.tree.map(lambda p: p + 0.02 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), ema.params)
+    )
+    return api.Bundle(functions, ema, 0)
+
+
+def small_config(**fields):
+    config = navigation.default_config()
+    config.width = 8
+    config.decode_steps = 2
+    config.data.batch_size = 4
+    config.train.steps = 6
+    config.train.log_every = 2
+    config.update(fields)
+    return config
+
+
+def test_a_resumed_search_equals_an_uninterrupted_one(bundle, tmp_path):
+    through = small_config(decoder="vae")
+    expected, history, _ = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "through"))
+
+    half = small_config(decoder="vae")
+    half.train.steps = 4
+    navigation_training.Search(half, bundle, CODES).fit(str(tmp_path / "halves"))
+    found, resumed, done = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "halves"))
+
+    assert done == 2
+    assert [row["step"] for row in resumed] == [2, 4, 6]
+    assert [row["loss"] for row in resumed] == [row["loss"] for row in history]
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+    start = navigation_training.Search(through, bundle, CODES).create()
+    assert np.abs(np.asarray(found.params["directions"] - start.params["directions"])).max() > 0
+
+
+def test_other_settings_are_refused_and_nothing_is_overwritten(bundle, tmp_path):
+    config = small_config(decoder="vae")
+    config.train.steps = 2
+    navigation_training.Search(config, bundle, CODES).fit(str(tmp_path))
+    before = (tmp_path / "scalars.jsonl").read_text()
+    with pytest.raises(ValueError, match=r"other settings.*max_shift: 6.0 in the workdir, 3.0 asked for"):
+        navigation_training.Search(small_config(decoder="vae", max_shift=3.0), bundle, CODES).fit(str(tmp_path))
+    assert (tmp_path / "scalars.jsonl").read_text() == before
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_saves_nothing(bundle, tmp_path):
+    broken = CODES.copy()
+    broken[:, 0] = np.nan
+    with pytest.raises(FloatingPointError, match="step 1 of the search: loss=nan"):
+        navigation_training.Search(small_config(decoder="vae"), bundle, broken).fit(str(tmp_path))
+    assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("decoder", ["ddim", "x0", "vae"])
+def test_every_decoder_passes_a_gradient_to_z(bundle, decoder):
+    config = small_config(decoder=decoder)
+    decode = navigation_training.make_decoder(config, bundle.functions)
+    x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
+    z = jnp.asarray(CODES[:2])
+    images, pull = jax.vjp(lambda z: decode(bundle.ema.params, z, x_T), z)
+    assert images.shape == x_T.shape
+    (gradient,) = pull(jnp.ones_like(images))
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
+
+
+def test_the_training_decoder_is_the_models_own(bundle):
+    config = small_config(decoder="ddim", decode_steps=4)
+    x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
+    images = navigation_training.make_decoder(config, bundle.functions)(bundle.ema.params, CODES[:2], x_T)
+    np.testing.assert_allclose(images, bundle.decode(x_T, CODES[:2], 4), atol=1e-4)
+
+
+def temporary_bytes(bundle, num_steps):
+    config = small_config(decoder="ddim", decode_steps=num_steps)
+    compiled = navigation_training.Search(config, bundle, CODES).lower().compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_memory_grows_by_one_image_a_step(bundle):
+    per_image = np.prod(bundle.image_shape) * 4
+    num_images = 2 * small_config().data.batch_size
+    growth = (temporary_bytes(bundle, 20) - temporary_bytes(bundle, 5)) / (15 * num_images * per_image)
+    assert growth <= 1.05
+
+
+def test_measures_on_fresh_pairs(bundle):
+    search = navigation_training.Search(small_config(decoder="vae"), bundle, CODES)
+    measured = search.measure(search.create().params, CODES, num_batches=5)
+    assert measured["count"].sum() == 20
+    assert measured["rca"] == pytest.approx((measured["accuracy"] * measured["count"]).sum() / 20)
+
+
+@pytest.mark.parametrize(
+    ("section", "decoder", "words"),
+    [("vae", "vae", "no VAE"), ("diffusion", "ddim", "VAE alone"), ("diffusion", "x0", "VAE alone")],
+)
+def test_a_missing_decoder_is_named(tiny, section, decoder, words):
+    tiny[section].weight = 0.0
+    bundle = api.Bundle(api.make_functions(tiny), None, 0)
+    with pytest.raises(ValueError, match=words):
+        navigation_training.check_decoder(small_config(decoder=decoder), bundle)
+
+
+def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
+    rng = np.random.default_rng(0)
+    together = rng.normal(size=(2000, 1))
+    codes = np.concatenate([together, 5 * together, rng.normal(size=(2000, 1))], axis=1)
+    rivals = navigation_results.rival_directions(codes, 2, seed=0)
+    for rows in rivals.values():
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(rivals["pca"][0]), [np.sqrt(0.5), np.sqrt(0.5), 0], atol=0.05)
+    assert rivals["pca"].shape == (2, 3)
+    assert len(rivals["axes"]) == 3
+
+
+def test_shifted_moves_each_code_along_each_direction():
+    z, x_T = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 1, 1, 1))
+    images = navigation_results.shifted(
+        lambda z, x_T: z.sum(-1)[:, None, None, None], z, x_T, np.array([[10.0, 0], [0, 100.0]]), np.array([-1.0, 2.0])
+    )
+    assert images.shape == (2, 2, 2, 1, 1, 1)
+    np.testing.assert_allclose(images[..., 0, 0, 0], [[[-7, 23], [-3, 27]], [[-97, 203], [-93, 207]]])
+
+
+def run_binary(*arguments):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "cldis_jax.navigate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_no_checkpoint_is_one_clear_line(tmp_path):
+    done = run_binary(f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: no checkpoint in {tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_binary_end_to_end(tiny, tmp_path):
+    from cldis_jax import train
+
+    tiny.train.steps = 20
+    train.train(tiny, str(tmp_path))
+    small = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")
+    done = run_binary(f"--workdir={tmp_path}", *small)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "navigation"
+    results = report.read_json(folder / "navigation.json")
+    assert results["chance"] == pytest.approx(0.1)
+    assert sorted(results["ranking"]) == list(range(10))
+    assert set(results["factor_share"]) == {"navigation", "axes", "pca", "random"}
+    with np.load(folder / "directions.npz") as file:
+        np.testing.assert_allclose(file["A"].T @ file["A"], np.eye(10), atol=1e-4)
+        assert file["scales"].shape == file["accuracy"].shape == file["ranking"].shape == (10,)
+    for name in ("directions.png", "best.gif", "curves.png", "factors.png"):
+        assert (folder / name).stat().st_size > 0
+
+    refused = run_binary(f"--workdir={tmp_path}", "--num_directions=11")
+    assert refused.returncode == 1
+    assert "more than the 10 dimensions" in refused.stderr.strip().splitlines()[-1]
