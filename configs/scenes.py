@@ -34,19 +34,19 @@ def get_config(size: str = "full") -> ConfigDict:
 
     config.data.image_size = 32
     config.data.batch_size = 16
-    config.model.patch_size = 2
+    config.model.patch_size = 4
     config.model.num_res_blocks = 1
-    config.model.base_channels = 24
+    config.model.base_channels = 32
     config.model.embed_dim = 64
     config.model.channel_multipliers = (1, 2)
-    config.model.encoder_multipliers = (1, 2, 2)
+    config.model.encoder_multipliers = (1, 2)
     config.model.attention_resolutions = (8,)
     config.model.conditioning = "cross_attention"
     config.model.dropout = 0.0
     config.train.learning_rate = 1e-3
     config.train.ema_decay = 0.99
-    config.train.steps = 4_000
-    config.train.picture_every = 1_000
+    config.train.steps = 2_500
+    config.train.picture_every = 1_250
     config.checkpoint.every_steps = 500
     if size == "cpu":
         return config
@@ -55,6 +55,7 @@ def get_config(size: str = "full") -> ConfigDict:
         raise ValueError(f"configs/scenes.py has the sizes full, cpu and tiny, not {size!r}")
     config.data.image_size = 16
     config.data.batch_size = 8
+    config.model.patch_size = 2
     config.model.base_channels = 8
     config.model.embed_dim = 16
     config.model.channel_multipliers = (1,)

@@ -1,0 +1,12 @@
+"""The first run: the closed loop on rendered scenes at 32 px, some minutes on two cores; launch/quickstart.sh trains it.
+
+    python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+from configs import scenes
+
+
+def get_config() -> ConfigDict:
+    return scenes.get_config("cpu")
