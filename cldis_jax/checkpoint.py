@@ -104,7 +104,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Saved steps, newest first."""
-        return sorted(self._manager.all_steps(read=True), reverse=True)
+        self._manager.reload()
+        return sorted(self._manager.all_steps(), reverse=True)
 
     def save(self, step: int, config: ConfigDict, ema: Any, state: TrainState | None = None, data: Any = None) -> None:
         """Start saving; returns as soon as the arrays are copied. Without a state the result can't be resumed.

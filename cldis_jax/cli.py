@@ -1,5 +1,6 @@
 """How every binary starts and fails: flags, and one clear line with a non-zero exit for what a user can mend."""
 
+import logging as logging_levels
 import sys
 from collections.abc import Callable
 
@@ -28,11 +29,11 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         if len(argv) > 1:
             fail(ValueError(f"unexpected arguments: {' '.join(argv[1:])}"))
-        logging.set_verbosity(logging.WARNING)
+        logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
         try:
             main()
         except USER_ERRORS as error:
-            if logging.level_debug() or flags.FLAGS.verbosity > 0:
+            if flags.FLAGS.verbosity > 0:  # --verbosity=1 shows where an error came from
                 raise
             fail(error)
 

@@ -74,6 +74,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         if config.init_from:
             train_state = start_from(config.init_from, train_state, program.shardings)
         start = 0
+    elif restored[2] >= total_steps and (epath.Path(workdir) / "main.json").exists():
+        checkpoints.close()
+        return show_results(report.read_json(epath.Path(workdir) / "main.json"), workdir)
     else:
         train_state, position, start = restored
         train_state = jax.jit(lambda s: s, out_shardings=program.shardings)(train_state)  # Orbax's may not be donated
@@ -264,6 +267,13 @@ def _results(config, workdir, source, heldout, train_indices, functions, train_s
         "config": checkpoint.config_to_json(config),
     }
     log.result("main", results)
-    log.say(report.table([(name, f"{scalars[name]:.5g}") for name in sorted(scalars)], ("scalar", "value")))
-    log.say(f"\npictures: {workdir}/pictures   results: {workdir}/main.json")
+    return show_results(results, workdir)
+
+
+def show_results(results: dict[str, Any], workdir: str) -> dict[str, Any]:
+    """Print what `main.json` holds as a short table, on the first process; returns it."""
+    if jax.process_index() == 0:
+        scalars = results["scalars"]
+        print(report.table([(name, f"{scalars[name]:.5g}") for name in sorted(scalars)], ("scalar", "value")))
+        print(f"\npictures: {workdir}/pictures   results: {workdir}/main.json", flush=True)
     return results

@@ -1,0 +1,91 @@
+"""Every config is valid and says what it should; every bad value gets one line that names it."""
+
+import pathlib
+
+import pytest
+
+from cldis_jax import config as config_module
+from cldis_jax import describe
+from configs import default, diffae_celeba64
+
+CONFIGS = sorted(p.stem for p in pathlib.Path(default.__file__).parent.glob("*.py") if p.stem not in ("__init__",))
+
+
+def load(name):
+    return __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_valid_and_complete(name):
+    config = load(name)
+    config_module.validate(config)
+    assert set(describe_fields(config)) == set(describe_fields(default.get_config()))
+    module = __import__(f"configs.{name}", fromlist=["__doc__"])
+    if name != "default":
+        assert f"configs/{name}.py" in module.__doc__
+
+
+def describe_fields(config, prefix=""):
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from describe_fields(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_baselines_are_switches():
+    assert load("beta_vae").diffusion.weight == 0
+    assert load("beta_vae").feedback.max_capacity == 0
+    assert load("diffae_celeba64").vae.weight == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.latent_dim", 0, "model.latent_dim=0"),
+        ("distillation.weight", -1.0, "distillation.weight=-1.0"),
+        ("vae.weight", -0.5, "vae.weight"),
+        ("data.source", "imagenet", "scenes, sprites, folder, tfds"),
+        ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
+        ("distillation.form", "l1", "kl, mse, softmax"),
+        ("vae.likelihood", "poisson", "bernoulli, gaussian"),
+        ("vae.capacity_form", "square", "absolute, hinge"),
+        ("diffusion.prediction", "x0", "eps, v"),
+        ("model.conditioning", "film", "adagn, cross_attention"),
+        ("data.image_size", 20, "can't be halved"),
+        ("model.patch_size", 3, "model.patch_size=3"),
+        ("feedback.lead_capacity", 99.0, "lead_capacity=99.0"),
+        ("train.accumulate", 3, "not divisible by train.accumulate=3"),
+        ("train.steps_per_dispatch", 7, "not a multiple"),
+        ("diffusion.decode_steps", 2000, "decode_steps=2000"),
+        ("train.learning_rate", float("nan"), "learning_rate=nan"),
+    ],
+)
+def test_bad_values_are_named(tiny, field, value, message):
+    section, name = field.split(".")
+    with tiny.ignore_type():
+        tiny[section][name] = value
+    with pytest.raises(ValueError, match=r".") as error:
+        config_module.validate(tiny)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_vae_alone_can_not_listen_to_a_diffusion_model(tiny):
+    tiny.diffusion.weight = 0.0
+    with pytest.raises(config_module.ConfigError, match="anneal or fixed"):
+        config_module.validate(tiny)
+
+
+def test_describe_counts_parameters_bytes_and_flops():
+    """Diff-AE's celeba64: its published counts; float32 parameters, EMA and two Adam moments; 6 FLOPs a MAC."""
+    facts = describe.describe(diffae_celeba64.get_config(), 4)
+    assert facts["parameters"] == {
+        "unet": 71_518_723,
+        "semantic_encoder": 19_320_512,
+        "beta_vae": 0,
+        "total": 90_839_235,
+    }
+    assert facts["state_bytes"] == pytest.approx(16 * 90_839_235, rel=1e-3)
+    assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.05)
+    assert facts["local_batch"] == 32

@@ -1,0 +1,198 @@
+"""The run end to end at the smallest size: results, exact resume, damage, signals, refusals."""
+
+import functools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cldis_jax import api, checkpoint, closed_loop, config, losses, partitioning, program, train
+from configs import scenes
+
+
+def shortened():
+    c = scenes.get_config("tiny")
+    c.train.steps, c.train.log_every, c.train.num_pictures, c.checkpoint.every_steps = 8, 2, 2, 4
+    return c
+
+
+@pytest.fixture
+def short():
+    return shortened()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run of 8 steps: (workdir, results)."""
+    workdir = str(tmp_path_factory.mktemp("finished"))
+    return workdir, train.train(shortened(), workdir)
+
+
+def test_the_results_are_written(finished):
+    workdir, results = finished
+    saved = json.loads(pathlib.Path(workdir, "main.json").read_text())
+    assert saved == results
+    assert saved["step"] == 8
+    assert saved["config"]["train"]["steps"] == 8
+    assert len(saved["params_sha256"]) == 64
+    for name in ("L_diff", "L_vae", "L_dt", "vae/kl", "vae/capacity", "vae/active_units"):
+        assert np.isfinite(saved["scalars"][name])
+    assert saved["scalars"]["reconstruction_mse/z_sem, inferred x_T"] > 0
+    rows = [json.loads(line) for line in pathlib.Path(workdir, "scalars.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert any(name.startswith("events") for name in os.listdir(f"{workdir}/tensorboard"))
+
+
+def test_the_pictures_are_written(finished):
+    workdir, _ = finished
+    sizes = {}
+    for name in ("reconstructions", "traversals_z_sem", "traversals_z_disen", "curves"):
+        with Image.open(f"{workdir}/pictures/{name}_00000008.png") as picture:
+            sizes[name] = picture.size
+            assert len(picture.getcolors(2**24)) > 10
+    assert sizes["traversals_z_sem"][1] > 10 * 64  # a row for each of the ten latents
+
+
+def test_a_resumed_run_is_bit_identical(finished, short, tmp_path):
+    short.train.steps = 4
+    first = train.train(short, str(tmp_path))
+    short.train.steps = 8
+    second = train.train(short, str(tmp_path))
+    assert second["params_sha256"] == finished[1]["params_sha256"]
+    assert first["params_sha256"] != second["params_sha256"]
+
+
+def test_a_finished_run_is_not_done_again(finished, short):
+    workdir, results = finished
+    before = os.stat(f"{workdir}/scalars.jsonl").st_mtime_ns
+    assert train.train(short, workdir) == results
+    assert os.stat(f"{workdir}/scalars.jsonl").st_mtime_ns == before
+
+
+def test_the_model_can_be_loaded(finished):
+    bundle = api.load(finished[0])
+    assert bundle.step == 8
+    images = np.zeros((2, 16, 16, 3), np.float32)
+    assert bundle.encode(images).shape == (2, 10)
+    assert np.all(np.isfinite(bundle.z_std))
+    assert np.all(bundle.z_std > 0)
+
+
+@pytest.mark.parametrize("how", ["truncate", "remove", "garbage"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, short, tmp_path, how, caplog):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    os.remove(workdir / "main.json")
+    for path in (workdir / "checkpoints" / "8" / "state").rglob("*"):
+        if path.is_file():
+            if how == "truncate":
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            elif how == "remove":
+                path.unlink()
+            else:
+                path.write_bytes(os.urandom(path.stat().st_size))
+    results = train.train(short, str(workdir))
+    assert results["params_sha256"] == finished[1]["params_sha256"]
+    assert (workdir / "damaged" / "8").exists()
+    assert "checkpoint 8 can't be read" in caplog.text
+
+
+def test_another_config_is_refused_with_the_differing_fields(finished, short):
+    short.model.latent_dim = 7
+    short.train.learning_rate = 0.5
+    with pytest.raises(config.ConfigError) as error:
+        train.train(short, finished[0])
+    assert "model.latent_dim: 10 in the workdir, 7 asked for" in str(error.value)
+    assert "train.learning_rate" in str(error.value)
+
+
+def test_nan_stops_the_run_and_names_step_and_term(short, tmp_path, monkeypatch):
+    original = losses.distillation
+
+    def poisoned(*args):
+        return original(*args) * np.nan
+
+    monkeypatch.setattr(losses, "distillation", poisoned)
+    with pytest.raises(train.NonFiniteError, match=r"step 1: .*L_dt=nan"):
+        train.train(short, str(tmp_path))
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+def test_one_trace_and_a_donated_state(short, monkeypatch):
+    traces = []
+    original = closed_loop.closed_loop_loss
+
+    def counted(*args, **kwargs):
+        traces.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(closed_loop, "closed_loop_loss", counted)
+    p = program.make_program(short, partitioning.make_mesh(short))
+    state = p.create()
+    for i in range(3):
+        batch = partitioning.to_global(np.full(p.abstract_batch.shape, i, np.uint8), p.batch_sharding)
+        old = state
+        with jax.transfer_guard("disallow"):
+            state, _ = p.update(old, batch)
+    assert len(traces) == 1
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
+
+
+def test_steps_in_one_dispatch_are_the_same_steps(short):
+    """K steps by lax.scan against K calls, on the same batches."""
+    images = np.random.default_rng(0).integers(0, 255, (2, 8, 16, 16, 3)).astype(np.uint8)
+    digests = []
+    for k in (1, 2):
+        short.train.steps_per_dispatch = k
+        p = program.make_program(short, partitioning.make_mesh(short))
+        state = p.create()
+        for batch in images if k == 1 else [images]:
+            state, _ = p.update(state, partitioning.to_global(batch, p.batch_sharding))
+        digests.append(jax.device_get(state.params))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *digests)
+
+
+def start(workdir, *overrides):
+    command = [sys.executable, "-m", "cldis_jax.main", "--config=configs/scenes.py:tiny", f"--workdir={workdir}"]
+    return subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_sigterm_saves_first(tmp_path):
+    run = start(tmp_path, "--config.train.steps=1000000", "--config.checkpoint.every_steps=1000000")
+    deadline = time.time() + 300
+    while not (tmp_path / "scalars.jsonl").exists() and time.time() < deadline and run.poll() is None:
+        time.sleep(0.2)
+    run.send_signal(signal.SIGTERM)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 143, output
+    with checkpoint.Checkpoints(str(tmp_path), read_only=True) as checkpoints:
+        (step,) = checkpoints.steps()
+    assert f"stopped at step {step} and saved" in output
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.model.latnt_dim=3", "latnt_dim"),
+        ("--config.feedback.mode=wrong", "timestep, progress, gain, anneal, fixed"),
+        ("--config.data.image_size=18", "can't be halved"),
+        ("--workdir=/proc/nowhere", "can't be written"),
+    ],
+)
+def test_bad_input_is_one_line_before_training(tmp_path, flag, message):
+    run = start(tmp_path, flag)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 1
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, output
+    assert message in lines[0]
+    assert "Traceback" not in output
