@@ -87,7 +87,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     if restored is not None:
         log.say(f"resuming {workdir} at step {start}")
     functions = api.make_functions(config)
-    shown_indices = (heldout_indices if len(heldout_indices) else train_indices)[: config.train.num_pictures]
+    unseen_indices = heldout_indices if len(heldout_indices) else train_indices  # as far as there are any
+    shown_indices = some_of(unseen_indices, config.train.num_pictures)
     watch = _Watch(config, log, start)
     profile = _profiler(config, workdir)
 
@@ -130,7 +131,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 if step % config.train.picture_every < steps_per_dispatch and step < total_steps:
                     draw(step)
         draw(step)
-        results = _results(config, workdir, source, heldout_indices, train_indices, functions, train_state, step, log)
+        results = _results(config, workdir, source, unseen_indices, functions, train_state, step, log)
     finally:
         log.close()
         checkpoints.close()
@@ -178,6 +179,11 @@ def start_from(workdir: str, train_state: state.TrainState, shardings: state.Tra
 
     ema = train_state.ema.replace(params=replaced(train_state.ema.params, shardings.ema.params))
     return train_state.replace(params=replaced(train_state.params, shardings.params), ema=ema)
+
+
+def some_of(indices: np.ndarray, num: int) -> np.ndarray:
+    """`num` of the indices (all, if there are fewer), the same ones in every run."""
+    return np.random.default_rng(0).choice(indices, min(num, len(indices)), replace=False)
 
 
 class _Watch:
@@ -247,15 +253,14 @@ def _profiler(config: ConfigDict, workdir: str):
     )
 
 
-def _results(config, workdir, source, heldout, train_indices, functions, train_state, step, log) -> dict[str, Any]:
+def _results(config, workdir, source, unseen_indices, functions, train_state, step, log) -> dict[str, Any]:
     """Measure the finished model on images that it has not seen (where some are held out), print it, write it."""
     ema = partitioning.to_host(train_state.ema)
     digest = checkpoint.params_sha256(train_state.params)
     scalars = {name: value for name, value in (log.history[-1] if log.history else {}).items() if name != "step"}
     if jax.process_index() == 0:
         bundle = api.Bundle(functions, ema, step)
-        measured = (heldout if len(heldout) else train_indices)[:NUM_MEASURED]
-        images = state.to_unit_range(jnp.asarray(source.fetch(measured)))
+        images = state.to_unit_range(jnp.asarray(source.fetch(some_of(unseen_indices, NUM_MEASURED))))
         rows = pictures.reconstructions(bundle, images, config.diffusion.decode_steps)
         for name, error in pictures.mean_squared_errors(rows).items():
             scalars[f"reconstruction_mse/{name}"] = error
@@ -263,7 +268,6 @@ def _results(config, workdir, source, heldout, train_indices, functions, train_s
         "step": step,
         "scalars": scalars,
         "params_sha256": digest,
-        "heldout_images": len(heldout),
         "config": checkpoint.config_to_json(config),
     }
     log.result("main", results)

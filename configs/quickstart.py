@@ -1,6 +1,6 @@
-"""The first run: the closed loop on rendered scenes at 32 px, some minutes on two cores; launch/quickstart.sh trains it.
+"""The first run: the closed loop on rendered scenes at 32 px, some minutes on two cores.
 
-    python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart      what launch/quickstart.sh runs
 """
 
 from ml_collections import ConfigDict

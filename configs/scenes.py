@@ -34,19 +34,22 @@ def get_config(size: str = "full") -> ConfigDict:
 
     config.data.image_size = 32
     config.data.batch_size = 16
-    config.model.patch_size = 4
+    config.model.patch_size = 2
     config.model.num_res_blocks = 1
-    config.model.base_channels = 32
+    config.model.base_channels = 16
     config.model.embed_dim = 64
-    config.model.channel_multipliers = (1, 2)
-    config.model.encoder_multipliers = (1, 2)
+    config.model.channel_multipliers = (1, 3)
+    config.model.encoder_multipliers = (1, 3, 3)
     config.model.attention_resolutions = (8,)
     config.model.conditioning = "cross_attention"
     config.model.dropout = 0.0
     config.train.learning_rate = 1e-3
     config.train.ema_decay = 0.99
-    config.train.steps = 2_500
-    config.train.picture_every = 1_250
+    config.vae.beta = 2.0
+    config.vae.beta_min = 0.5
+    config.feedback.lead_capacity = 4.0
+    config.train.steps = 2_400
+    config.train.picture_every = 1_200
     config.checkpoint.every_steps = 500
     if size == "cpu":
         return config
