@@ -5,20 +5,18 @@ r"""Edit your own images through a trained model.
     python -m cldis_jax.edit --workdir=DIR --out=OUT --interpolate a.jpg b.png
     python -m cldis_jax.edit --workdir=DIR --images=PHOTOS --out=OUT --reconstruct
 
-Shifts are in standard deviations of z over the training data, or along the directions of a navigation with
---directions=DIR/navigation/directions.npz. Images may have any size and mode; results are PNGs of the model's size in
-OUT, named after the input, and never replace an input.
+Shifts are in standard deviations of z over the training data, along its dimensions or, with
+--directions=DIR/navigation/directions.npz, along the directions of a navigation. Images may have any size and mode;
+results are pictures of the model's size in OUT, named after the input, and never replace an input.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from cldis_jax import api, cli, editing, pictures, report, visualize
-from cldis_jax.data.folder import SUFFIXES, read_image
+from cldis_jax import api, cli, editing, image_files, pictures, report, visualize
 
 WORKDIR = cli.define_workdir()
 IMAGES = flags.DEFINE_string("images", None, "image files with commas between, or a folder of them")
@@ -27,6 +25,7 @@ TRAVERSE = flags.DEFINE_string("traverse", None, "all, or dimensions (directions
 SET = flags.DEFINE_string("set", None, "shifts such as 3=+2.0,7=-1: one edited picture an image")
 INTERPOLATE = flags.DEFINE_multi_string("interpolate", [], "two images: --interpolate A B, or A,B")
 RECONSTRUCT = flags.DEFINE_bool("reconstruct", False, "reconstruct with inferred and with random x_T")
+LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "default: z_sem; z_disen for a VAE alone")
 DIRECTIONS = flags.DEFINE_string("directions", None, "directions.npz of cldis_jax.navigate, in place of dimensions")
 RANGE = flags.DEFINE_float("range", 2.5, "a traversal goes from minus to plus this many standard deviations")
 COLUMNS = flags.DEFINE_integer("columns", 7, "pictures in a row of a traversal")
@@ -36,90 +35,26 @@ NUM_STEPS = flags.DEFINE_integer("num_steps", None, "DDIM steps of decoding (def
 ENCODE_STEPS = flags.DEFINE_integer("encode_steps", 250, "DDIM steps of encoding to x_T [Diff-AE: 250]")
 SEED = flags.DEFINE_integer("seed", 0, "of random x_T")
 
-CELEBA_SIZE = (178, 218)  # the only images that a model with CelebA's crop was trained to see cropped so
 ANIMATED_TILES = 5  # tiles in a row of an animated traversal
+SHOWN = 16  # images in the contact sheet of reconstructions
 
 
-class Outputs:
-    """The files to write in one folder; refuses, before any is written, a name that would replace an input."""
-
-    def __init__(self, folder: str, inputs: list[Path]):
-        self.folder = Path(folder).expanduser()
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"--out={folder} is a file, not a folder")
-        self._inputs = {file.resolve() for file in inputs}
-        self.written: list[str] = []
-
-    def path(self, name: str) -> Path:
-        path = self.folder / name
-        if path.resolve() in self._inputs:
-            raise ValueError(f"{path} would replace an input image; choose another --out")
-        return path
-
-    def png(self, name: str, picture: np.ndarray) -> None:
-        visualize.save_png(self.path(name), picture)
-        self.written.append(name)
-
-    def animation(self, name: str, frames: list[np.ndarray]) -> None:
-        visualize.save_animation(self.path(name), frames)
-        self.written.append(name)
-
-
-def find_images(text: str) -> list[Path]:
-    """The files that --images names; raises ValueError for what is missing."""
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            raise ValueError(f"--images={text}: no {', '.join(SUFFIXES)} file in this folder")
-        return files
-    return [_existing(folder)] if folder.is_file() else [_existing(Path(part).expanduser()) for part in text.split(",")]
-
-
-def _existing(file: Path) -> Path:
-    if not file.is_file():
-        raise ValueError(f"no image file {file}")
-    return file
-
-
-def read_images(files: list[Path], bundle: api.Bundle) -> np.ndarray:
-    """Image files as the model reads them, [B, H, W, C] in [-1, 1]; raises ValueError for an unreadable one."""
-    data = bundle.config.data
-    images = []
-    for file in files:
-        try:
-            crop = data.crop if _size(file) == CELEBA_SIZE else "center"
-            images.append(read_image(file, data.image_size, data.channels, crop))
-        except Exception as error:  # decoders raise whatever they like on damaged bytes
-            raise ValueError(f"{file} can't be read as an image: {error}") from error
-    return np.stack(images).astype(np.float32) / 127.5 - 1
-
-
-def _size(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(file) as image:
-        return image.size
-
-
-def names_of(files: list[Path]) -> list[str]:
-    """A name for each file's results: its stem, numbered where several files share it."""
-    stems = [file.stem for file in files]
-    return [f"{stem}_{i}" if stems.count(stem) > 1 else stem for i, stem in enumerate(stems)]
-
-
-def load_steps(bundle: api.Bundle) -> tuple[np.ndarray, list[int], str]:
-    """(what a shift of 1 adds to z [K, d], the order to show rows in, what a row is called)."""
+def load_steps(bundle: api.Bundle) -> tuple[np.ndarray, list[int], str, str]:
+    """(what a shift of 1 adds to z [K, d], the order to show rows in, what a row is called, which latent z is)."""
     if not DIRECTIONS.value:
-        steps = editing.latent_steps(bundle)
-        return steps, list(range(len(steps))), "dimension"
+        latent = LATENT.value or bundle.main_latent
+        steps = editing.latent_steps(bundle, latent)
+        return steps, list(range(len(steps))), "dimension", latent
     try:
         with np.load(DIRECTIONS.value) as file:
             directions, scales, ranking = (np.asarray(file[key]) for key in ("A", "scales", "ranking"))
+            latent = str(file.get("latent", bundle.main_latent))
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"--directions={DIRECTIONS.value} can't be read as cldis_jax.navigate's: {error}") from error
+    if latent != (LATENT.value or latent):
+        raise ValueError(f"--latent={LATENT.value}, but --directions={DIRECTIONS.value} are of {latent}")
     steps = editing.direction_steps(directions, scales, bundle.config.model.latent_dim)
-    return steps, [int(k) for k in ranking], "direction"
+    return steps, [int(k) for k in ranking], "direction", latent
 
 
 def tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:
@@ -129,40 +64,40 @@ def tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:
     blank = np.ones((rows * columns - len(images), *images.shape[1:]), np.float32)
     grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
     parts = [labels[i : i + columns] for i in range(0, len(labels), columns)]
-    return visualize.grid(
-        grid, [part[0] if len(part) == 1 else f"{part[0]} .. {part[-1]}" for part in parts], [], title
-    )
+    return visualize.grid(grid, [part[0] if len(part) == 1 else f"{part[0]} .. {part[-1]}" for part in parts], [], title)
 
 
 def write_traversals(editor, outputs, names, images, rows, steps, kind) -> None:
-    shifts = np.linspace(-RANGE.value, RANGE.value, COLUMNS.value)
+    shifts, frame_shifts = (np.linspace(-RANGE.value, RANGE.value, n) for n in (COLUMNS.value, FRAMES.value))
     labels = [f"{kind} {k}" for k in rows]
     for name, image in tqdm(list(zip(names, images)), "traversing", unit="image"):
         code = editor.encode(image[None])
         grid = editor.traverse(code, steps[rows], shifts)
-        outputs.png(f"{name}_traverse.png", visualize.grid(grid, labels, [f"{s:+.3g} std" for s in shifts]))
+        outputs.png(f"{name}_traverse.png", visualize.grid(grid, labels, [f"{s:+.2g} std" for s in shifts]))
         if ANIMATION.value:
-            shifts_shown = np.linspace(-RANGE.value, RANGE.value, FRAMES.value)
-            moving = editor.traverse(code, steps[rows], shifts_shown)
-            frames = [tiled(moving[:, i], labels, f"{s:+.1f} std") for i, s in enumerate(shifts_shown)]
+            moving = editor.traverse(code, steps[rows], frame_shifts)
+            frames = [tiled(moving[:, i], labels, f"{s:+.1f} std") for i, s in enumerate(frame_shifts)]
             outputs.animation(f"{name}_traverse.{ANIMATION.value}", frames)
 
 
-def write_interpolation(editor, outputs, files, images) -> None:
-    codes = [editor.encode(image[None]) for image in images]
-    frames = editor.interpolate(*codes, FRAMES.value)
-    name = f"{files[0].stem}_to_{files[1].stem}"
+def interpolation_name(pair) -> str:
+    return f"{pair[0].stem}_to_{pair[1].stem}"
+
+
+def write_interpolation(editor, outputs, pair, images) -> None:
+    frames = editor.interpolate(*(editor.encode(image[None]) for image in images), FRAMES.value)
     shown = np.concatenate([images[:1], frames, images[1:]])
-    labels = [files[0].stem, *(f"{w:.2f}" for w in np.linspace(0, 1, FRAMES.value)), files[1].stem]
-    outputs.png(f"{name}.png", visualize.grid(shown[None], [], labels))
+    labels = [pair[0].stem, *(f"{w:.2f}" for w in np.linspace(0, 1, FRAMES.value)), pair[1].stem]
+    outputs.png(f"{interpolation_name(pair)}.png", visualize.grid(shown[None], [], labels))
     if ANIMATION.value:
-        outputs.animation(f"{name}.{ANIMATION.value}", [visualize.grid(frame[None, None]) for frame in frames])
+        animated = [visualize.grid(frame[None, None]) for frame in frames]
+        outputs.animation(f"{interpolation_name(pair)}.{ANIMATION.value}", animated)
 
 
 def write_reconstructions(editor, outputs, names, images) -> dict[str, float]:
     kinds = editor.reconstructions(images, SEED.value)
-    shown = np.stack(list(kinds.values()))[:, :16]
-    outputs.png("reconstructions.png", visualize.grid(shown, list(kinds), names[:16]))
+    sheet = np.stack(list(kinds.values()))[:, :SHOWN]
+    outputs.png("reconstructions.png", visualize.grid(sheet, list(kinds), names[:SHOWN]))
     for kind, reconstructed in list(kinds.items())[1:]:
         for name, image in zip(names, visualize.to_uint8(reconstructed)):
             outputs.png(f"{name}_{kind.replace(' ', '_')}.png", image)
@@ -183,37 +118,41 @@ def check_flags() -> None:
         raise ValueError(f"--range={RANGE.value} must be positive and finite")
 
 
-def pair_of_images() -> list[Path]:
+def pair_of_images() -> list:
     """The two files of --interpolate."""
     paths = INTERPOLATE.value
     paths = paths[0].split(",") if len(paths) == 1 else paths
     if len(paths) != 2:
         raise ValueError(f"--interpolate takes two images, got {len(paths)}: {', '.join(paths)}")
-    return [_existing(Path(path).expanduser()) for path in paths]
+    return [image_files.existing(path) for path in paths]
 
 
 def main() -> None:
     check_flags()
-    files = find_images(IMAGES.value) if IMAGES.value else []
+    files = image_files.find(IMAGES.value) if IMAGES.value else []
     pair = pair_of_images() if INTERPOLATE.value else []
-    outputs = Outputs(OUT.value, files + pair)
+    names = image_files.names(files)
+    outputs = image_files.Outputs(OUT.value, files + pair)
     bundle = api.load(WORKDIR.value)
-    steps, order, kind = load_steps(bundle)
+    steps, order, kind, latent = load_steps(bundle)
+    shifts = editing.parse_shifts(SET.value, len(steps), kind) if SET.value else {}
     rows = editing.parse_rows(TRAVERSE.value, len(steps), kind) if TRAVERSE.value else []
     rows = order if TRAVERSE.value == "all" else rows
-    shifts = editing.parse_shifts(SET.value, len(steps), kind) if SET.value else {}
-    limit = bundle.config.diffusion.num_steps
-    editor = editing.Editor(
-        bundle, min(ENCODE_STEPS.value, limit), NUM_STEPS.value or bundle.config.diffusion.decode_steps
+    data, diffusion = bundle.config.data, bundle.config.diffusion
+    images, pair_images = (
+        image_files.read(f, data.image_size, data.channels, data.crop) if f else None for f in (files, pair)
     )
-    names = names_of(files)
-    for name in names:  # before any work
-        for ending in ("traverse.png", "set.png", "inferred_x_T.png", "random_x_T.png"):
+    for ending in ("traverse.png", f"traverse.{ANIMATION.value}", "set.png", "inferred_x_T.png", "random_x_T.png"):
+        for name in names:
             outputs.path(f"{name}_{ending}")
-    images, pair_images = (read_images(f, bundle) if f else None for f in (files, pair))
+    for name in ["reconstructions.png", *([f"{interpolation_name(pair)}.png"] if pair else [])]:
+        outputs.path(name)
 
-    results = {"workdir": WORKDIR.value, "step": bundle.step, "inputs": [str(f) for f in files + pair]}
-    results |= {"encode_steps": editor.encode_steps, "decode_steps": editor.decode_steps}
+    encode_steps = min(ENCODE_STEPS.value, diffusion.num_steps)
+    editor = editing.Editor(bundle, latent, encode_steps, NUM_STEPS.value or diffusion.decode_steps)
+    results = {"workdir": WORKDIR.value, "step": bundle.step, "latent": latent}
+    results |= {"encode_steps": encode_steps, "decode_steps": editor.decode_steps}
+    results |= {"inputs": [str(file) for file in files + pair]}
     if TRAVERSE.value:
         write_traversals(editor, outputs, names, images, rows, steps, kind)
     if SET.value:

@@ -1,6 +1,6 @@
 """Edits of images through their codes: shifts along latents or directions, interpolation, reconstruction.
 
-Knows a Bundle and arrays, not files. A code is (z, x_T) of a Diff-AE, and z alone of a VAE.
+Knows a Bundle and arrays, not files. A code is (z, x_T) of a Diff-AE, and z alone of a VAE (z_disen).
 """
 
 import dataclasses
@@ -18,20 +18,21 @@ CHUNK = 16  # images encoded or decoded at once
 
 class Code(NamedTuple):
     z: np.ndarray  # [B, d]
-    x_T: np.ndarray | None  # [B, H, W, C]; None where the model is a VAE alone
+    x_T: np.ndarray | None  # [B, H, W, C]; None for z_disen
 
 
 @dataclasses.dataclass(frozen=True)
 class Editor:
-    """A model with the numbers of DDIM steps there and back; a VAE alone has no x_T and needs no steps."""
+    """A model with the numbers of DDIM steps there and back; codes of `z_disen` have no x_T and need no steps."""
 
     bundle: Bundle
+    latent: str  # z_sem | z_disen
     encode_steps: int
     decode_steps: int
 
     def encode(self, images: np.ndarray) -> Code:
         """The code of images [B, H, W, C]."""
-        if not self.bundle.has_diffusion:
+        if self.latent == "z_disen":
             return Code(np.asarray(self.bundle.encode_posterior(jnp.asarray(images))[0]), None)
         codes = []
         for start in range(0, len(images), CHUNK):
@@ -43,7 +44,7 @@ class Editor:
     def decode(self, code: Code) -> np.ndarray:
         """The images [B, H, W, C] of a code; where x_T is one row [1, H, W, C] it serves every z."""
         if code.x_T is None:
-            return np.asarray(self.bundle.decode_vae(code.z))
+            return np.asarray(self.bundle.decode_vae(jnp.asarray(code.z, jnp.float32)))
         x_T = np.broadcast_to(code.x_T, (len(code.z), *code.x_T.shape[1:]))
         z = np.asarray(code.z, np.float32)
         return pictures.decode_in_chunks(self.bundle, x_T, z, self.decode_steps, min(CHUNK, len(z)))
@@ -78,9 +79,9 @@ class Editor:
         }
 
 
-def latent_steps(bundle: Bundle) -> np.ndarray:
+def latent_steps(bundle: Bundle, latent: str) -> np.ndarray:
     """What a shift of 1 adds to z for each latent dimension: its standard deviation over the training data [d, d]."""
-    return np.diag(bundle.z_std)
+    return np.diag(np.asarray(bundle.moments(latent).std))
 
 
 def direction_steps(directions: np.ndarray, scales: np.ndarray, latent_dim: int) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""The latent prior learns a distribution that is known, resumes exactly, and refuses what isn't its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cldis_jax import api, checkpoint, latent_diffusion, latent_training, state
+
+
+def small_config(latent_dim=2, **train):
+    config = latent_diffusion.default_config(latent_dim)
+    config.model.num_layers, config.model.hidden_dim, config.model.embed_dim = 3, 64, 32
+    config.train.update({"batch_size": 256, "steps": 200} | train)
+    return config
+
+
+def test_large_codes_get_the_published_recipe():
+    config = latent_diffusion.default_config(512)
+    shapes = jax.eval_shape(lambda: latent_diffusion.init_params(config))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 54_109_696
+    assert config.train.learning_rate == 1e-4
+    assert config.train.ema_decay == 0.9999
+    np.testing.assert_allclose(latent_diffusion.schedule_of(config).alpha_bar[-1], 3.25e-4, rtol=2e-3)
+
+
+def test_loss_of_a_silent_network_is_the_mean_absolute_normal():
+    """E|eps| = sqrt(2 / pi)."""
+    config = small_config()
+    silent = jax.tree.map(jnp.zeros_like, latent_diffusion.init_params(config))
+    loss = latent_diffusion.latent_loss(config, silent, jnp.ones((20_000, 2)), jax.random.key(0))
+    np.testing.assert_allclose(loss, np.sqrt(2 / np.pi), rtol=0.02)
+
+
+def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
+    config = small_config(ema_decay=0.9, clip_norm=1e-3)
+    codes = jax.random.normal(jax.random.key(0), (50, 2)) * 3 + 1
+    mean, std = latent_diffusion.code_moments(np.asarray(codes))
+    before = latent_diffusion.create_state(config, mean, std)
+    after, loss = latent_diffusion.train_step(config, codes, before)
+    assert 0 < loss < 5
+    assert after.step == 1
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema.params, expected)
+    # Adam's first step is the rate wherever a gradient is well above epsilon, whatever the clipping.
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b * (1 - 0.01 * 1e-3)).max(), after.params, before.params)
+    np.testing.assert_allclose(max(jax.tree.leaves(moved)), 1e-3, rtol=1e-2)
+    first_moments = optax.tree_utils.tree_get(after.opt_state, "mu")
+    np.testing.assert_allclose(optax.global_norm(first_moments), 0.1 * 1e-3, rtol=1e-4)
+    np.testing.assert_array_equal(after.ema.mean, mean)
+
+
+def test_samples_follow_the_codes():
+    """Two correlated dimensions far from zero mean and unit deviation come back, beyond [-1, 1] too."""
+    config = small_config(steps=1200, learning_rate=2e-3, ema_decay=0.99)
+    mixing = np.array([[3.0, 0.0], [1.0, 0.5]])
+    codes = (np.random.default_rng(0).normal(size=(4000, 2)) @ mixing.T + [5, -2]).astype(np.float32)
+    mean, std = latent_diffusion.code_moments(codes)
+    steps = jax.jit(lambda s: latent_diffusion.train_steps(config, config.train.steps, jnp.asarray(codes), s))
+    trained, _ = steps(latent_diffusion.create_state(config, mean, std))
+    prior = latent_diffusion.LatentPrior(config, trained.ema, config.train.steps)
+    z = np.asarray(prior.sample(jax.random.key(1), 4000, 100))
+    np.testing.assert_allclose(z.mean(0), codes.mean(0), atol=0.1 * std.max())
+    np.testing.assert_allclose(z.std(0), codes.std(0), rtol=0.15)
+    np.testing.assert_allclose(np.corrcoef(z.T)[0, 1], np.corrcoef(codes.T)[0, 1], atol=0.1)
+    assert 0.2 < (np.abs((z - mean) / std) > 1).mean() < 0.45  # a normal has 0.32
+
+
+def test_moments_are_unbiased_and_never_zero():
+    codes = np.array([[1.0, 7.0], [2.0, 7.0], [6.0, 7.0]], np.float32)
+    mean, std = latent_diffusion.code_moments(codes)
+    np.testing.assert_allclose(mean, [3, 7])
+    np.testing.assert_allclose(std, [np.sqrt(7.0), 1])
+
+
+@pytest.fixture(scope="module")
+def bundle(untrained_workdir):
+    return api.load(untrained_workdir)
+
+
+def bundle_config(bundle, steps):
+    config = small_config(bundle.config.model.latent_dim, steps=steps, batch_size=16)
+    config.codes.num_images, config.codes.model_step = 40, bundle.step
+    return config
+
+
+def test_codes_are_the_encoders_on_training_images(bundle):
+    from cldis_jax import data
+
+    codes = latent_training.training_codes(bundle, 70, seed=0)
+    assert codes.shape == (70, 10)
+    source = data.make_source(bundle.config.data)
+    training, _ = data.split(len(source), bundle.config.data.holdout)
+    chosen = np.sort(np.random.default_rng(0).choice(training, 70, replace=False))
+    images = state.to_unit_range(jnp.asarray(source.fetch(chosen[66:])))
+    np.testing.assert_allclose(codes[66:], bundle.encode(images), atol=1e-5)
+    assert np.abs(codes - latent_training.training_codes(bundle, 70, seed=1)).max() > 0
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(bundle, tmp_path):
+    whole = latent_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
+    latent_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 100))
+    latent_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 200))
+    priors = [latent_diffusion.load(str(tmp_path / name)) for name in ("whole", "halves")]
+    assert [prior.step for prior in priors] == [200, 200]
+    jax.tree.map(np.testing.assert_array_equal, priors[0].averages, priors[1].averages)
+    assert whole["num_codes"] == 40
+    assert np.isfinite(whole["loss"])
+    again = latent_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
+    assert again["loss"] is None
+
+
+def test_a_prior_of_another_config_is_refused(bundle, tmp_path):
+    latent_training.fit(str(tmp_path), bundle, bundle_config(bundle, 100))
+    other = bundle_config(bundle, 100)
+    other.model.hidden_dim = 32
+    with pytest.raises(ValueError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
+        latent_training.fit(str(tmp_path), bundle, other)
+    assert latent_diffusion.load(str(tmp_path)).config.model.hidden_dim == 64
+
+
+def test_no_prior(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match=r"train one with python -m cldis_jax\.latent_prior"):
+        latent_diffusion.load(str(tmp_path))
