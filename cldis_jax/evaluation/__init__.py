@@ -1,0 +1,105 @@
+"""The metrics of `cldis_jax.evaluate` by name: what each needs, and a function of the context that measures it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cldis_jax import metrics
+from cldis_jax.evaluation import decoded, labelled
+from cldis_jax.evaluation.context import Context, Settings
+from cldis_jax.metrics import inception, lpips, weights
+
+LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
+
+__all__ = ["METRICS", "Context", "Settings", "check"]
+
+
+def needs_factors(context: Context) -> None:
+    if not context.source.factor_sizes:
+        raise ValueError(f"{context.source.name} has no factor labels; label-free metrics are {LABEL_FREE}")
+
+
+def needs_samples(context: Context) -> None:
+    """The pool holds what one seed draws."""
+    settings = context.settings
+    context.draw(settings.num_train + settings.num_test, 0)
+
+
+def needs_attributes(context: Context) -> None:
+    if not context.source.attribute_names:
+        raise ValueError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
+
+
+def needs_models(context: Context) -> None:
+    if not context.settings.workdirs:
+        raise ValueError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
+
+
+def needs_inception(context: Context) -> None:
+    if not context.settings.inception_weights:
+        raise FileNotFoundError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
+    weights.read(context.settings.inception_weights, inception.WHERE)
+
+
+def needs_lpips(context: Context) -> None:
+    for path in context.settings.lpips_weights:
+        weights.read(path, lpips.WHERE)
+
+
+def needs_denoiser(context: Context) -> None:
+    if not context.bundle.has_diffusion:
+        raise ValueError("z_usage asks the denoiser, but this model is a VAE alone (diffusion.weight=0)")
+
+
+def needs_directions(context: Context) -> None:
+    decoded.directions_of(context, context.bundle.z_std)
+
+
+class Metric(NamedTuple):
+    """`measure` gives {name: {mean, std, floors}} and perhaps a `note`; `needs` raise where something is lacking."""
+
+    measure: Callable[[Context], dict[str, Any]]
+    needs: tuple[Callable[[Context], None], ...] = ()
+
+
+def _intervened(metric) -> Metric:
+    return Metric(functools.partial(labelled.intervened, metric), (needs_factors,))
+
+
+def _split(metric, **arguments) -> Metric:
+    return Metric(functools.partial(labelled.split, metric, **arguments), (needs_factors, needs_samples))
+
+
+def _paired(metric) -> Metric:
+    return Metric(functools.partial(labelled.paired, metric), (needs_factors, needs_samples))
+
+
+METRICS = {
+    "factor_vae": _intervened(metrics.factor_vae),
+    "beta_vae": _intervened(metrics.beta_vae),
+    "dci": _split(metrics.dci, seeded=True, progress=True),
+    "mig": _paired(metrics.mig),
+    "sap": _split(metrics.sap, seeded=True),
+    "modularity_explicitness": _split(metrics.modularity_explicitness),
+    "irs": _paired(metrics.irs),
+    "udr": Metric(labelled.ranking, (needs_models,)),
+    "tad": Metric(labelled.total_auroc_difference, (needs_attributes,)),
+    "fid": Metric(decoded.frechet, (needs_inception,)),
+    "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
+    "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
+    "content_tracking": Metric(decoded.content_tracking, (needs_directions,)),
+}
+
+
+def check(context: Context, names: list[str]) -> None:
+    """Raise, before any work, for a metric that is unknown or that this model, data or machine can't be scored by."""
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"--metrics: {name!r} is unknown; choose from {', '.join(METRICS)}")
+    settings, bundle = context.settings, context.bundle
+    if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[settings.latent]:
+        field = {"z_sem": "diffusion", "z_disen": "vae"}[settings.latent]
+        raise ValueError(f"--latent={settings.latent}: this model has none, it was trained with {field}.weight=0")
+    for name in names:
+        for need in METRICS[name].needs:
+            need(context)

@@ -1,0 +1,181 @@
+"""The evaluation: its protocol on known codes, and the binary end to end on a tiny run."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cldis_jax import api, cli, evaluation, train
+from cldis_jax.evaluation import tables
+from cldis_jax.evaluation.context import subset, summary
+from configs import scenes
+
+SMALL = {"num_images": 600, "num_train": 300, "num_test": 150, "seeds": 2, "num_decoded": 8, "decode_steps": (2, 100)}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    config = scenes.get_config("tiny")
+    config.train.steps, config.train.log_every, config.train.num_pictures, config.checkpoint.every_steps = 8, 4, 2, 8
+    path = str(tmp_path_factory.mktemp("run"))
+    train.train(config, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def context(workdir):
+    return evaluation.Context(evaluation.Settings(workdir, **SMALL), api.load(workdir))
+
+
+def with_settings(context, **settings):
+    return evaluation.Context(dataclasses.replace(context.settings, **settings), context.bundle)
+
+
+def run_binary(*arguments):
+    command = [sys.executable, "-m", "cldis_jax.evaluate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_binary_writes_json_csv_and_markdown(workdir, tmp_path):
+    small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=2", "--num_decoded=8")
+    metrics = "--metrics=mig,sap,irs,reconstruction,z_usage"
+    done = run_binary(f"--workdir={workdir}", f"--out={tmp_path}", metrics, "--decode_steps=2", *small)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "evaluate.json").read_text())
+    for metric in ("mig", "sap", "irs"):
+        score = results[metric][metric]
+        assert score["std"] >= 0
+        assert set(score["floors"]) == {"random_mix", "untrained"}
+    assert results["settings"]["images"] == 600
+    assert results["settings"]["images_of_the_set"] == 480_000
+    lines = list(csv.DictReader((tmp_path / "evaluate.csv").open()))
+    assert [line["name"] for line in lines[:3]] == ["mig", "sap", "irs"]
+    assert float(lines[0]["floor_untrained"]) == results["mig"]["mig"]["floors"]["untrained"]
+    text = (tmp_path / "evaluate.md").read_text()
+    assert "| mig | mig |" in text
+    assert "Diff-AE inferred x_T [Diff-AE Table 1]" in text
+    assert "floor: random mix" in done.stdout
+    assert "the denoiser" in done.stdout
+
+
+def test_bad_input_is_one_clear_line(workdir):
+    before = sorted(path.name for path in pathlib.Path(workdir).iterdir())
+    done = run_binary(f"--workdir={workdir}", "--metrics=mgi")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: --metrics: 'mgi' is unknown; choose from factor_vae")
+    assert sorted(path.name for path in pathlib.Path(workdir).iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("metric", "settings", "message"),
+    [
+        ("tad", {}, "tad needs attribute labels"),
+        ("udr", {}, "--workdirs=DIR2,DIR3"),
+        ("fid", {}, "pt_inception-2015-12-05"),
+        ("reconstruction", {"lpips_weights": ("/none.pth",)}, "alexnet-owt"),
+        ("mig", {"num_images": 10}, "too few"),
+        ("content_tracking", {"directions": "navigation"}, "cldis_jax.navigate"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(context, metric, settings, message):
+    with pytest.raises(cli.USER_ERRORS, match=message):
+        evaluation.check(with_settings(context, **settings), [metric])
+
+
+def test_reconstruction_is_laid_out_with_the_published_rows(context):
+    scores = evaluation.METRICS["reconstruction"].measure(context)
+    for metric in ("ssim", "psnr", "mse"):
+        for kind in ("inferred x_T", "random x_T"):
+            assert np.isfinite(scores[f"{metric}, {kind}, T=2"]["mean"])
+    assert "8 held-out images" in scores["note"]
+    header, lines = tables.table_2(scores)
+    published = next(line for line in lines if line[0] == "ssim" and "Diff-AE inferred" in line[1])
+    assert published[header.index("T=100")] == "0.991"
+    assert published[header.index("T=2")] == "-"
+
+
+def test_z_disen_is_decoded_by_the_vae(context):
+    scores = evaluation.METRICS["reconstruction"].measure(with_settings(context, latent="z_disen"))
+    assert set(scores) == {"ssim, VAE", "psnr, VAE", "mse, VAE", "note"}
+
+
+def test_two_copies_of_a_model_agree_in_udr(context, workdir):
+    scores = evaluation.METRICS["udr"].measure(with_settings(context, workdirs=(workdir,), seeds=1))
+    assert scores["udr_0"]["mean"] == pytest.approx(scores["udr_1"]["mean"])
+    assert "untrained" in scores["udr"]["floors"]
+
+
+def test_a_set_without_factors_points_to_label_free_metrics(context, monkeypatch):
+    monkeypatch.setattr(type(context.source), "factor_sizes", ())
+    with pytest.raises(ValueError, match=r"no factor labels.*reconstruction"):
+        evaluation.check(context, ["mig"])
+
+
+def test_codes_by_index_are_the_encoders(context):
+    indices = np.array([7, 479_999, 7, 12])
+    images = context.source.fetch(indices).astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(context.codes(indices), context.bundle.encode(images), rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_encoded_once(context, monkeypatch):
+    context.codes(np.arange(50))
+    monkeypatch.setattr(context.source, "fetch", lambda indices: pytest.fail("encoded again"), raising=False)
+    assert context.codes(np.array([49, 0])).shape == (2, 10)
+
+
+def test_a_random_mix_determines_the_labels(context):
+    mix = context.mix(context.source.factors, seed=0)
+    factors = context.source.factors(context.pool)
+    design = np.column_stack([mix(context.pool), np.ones(len(context.pool))])
+    recovered = design @ np.linalg.lstsq(design, factors, rcond=None)[0]
+    np.testing.assert_allclose(recovered, factors, atol=1e-6)
+    assert np.linalg.matrix_rank(mix(context.pool)) == len(context.source.factor_sizes)
+
+
+def test_the_untrained_floor_is_of_unit_deviation_and_another_encoder(context):
+    codes = context.untrained(context.pool)
+    np.testing.assert_allclose(codes.std(axis=0), 1, rtol=1e-3)
+    assert np.abs(codes).max() > 0
+
+
+def test_draws_come_from_the_pool_without_repetition(context):
+    drawn = context.draw(200, seed=0)
+    assert len(np.unique(drawn)) == 200
+    assert np.isin(drawn, context.pool).all()
+    np.testing.assert_array_equal(drawn, context.draw(200, seed=0))
+    assert (drawn != context.draw(200, seed=1)).any()
+
+
+def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):
+    """The factors themselves in place of the model's codes, through the whole protocol."""
+    settings = evaluation.Settings("", seeds=1, num_images=300, num_train=300, num_test=100)
+    known = evaluation.Context(settings, context.bundle)
+    known.__dict__["codes"] = lambda indices: known.source.factors(indices).astype(np.float32)
+    known.__dict__["untrained"] = lambda indices: np.random.default_rng(0).normal(size=(len(indices), 6))
+    scores = evaluation.METRICS["factor_vae"].measure(known)
+    assert scores["factor_vae"]["mean"] == 1.0
+    assert scores["factor_vae"]["floors"]["untrained"] < 0.5
+
+
+def test_summary_is_over_seeds():
+    result = summary([{"a": 1.0}, {"a": 3.0}], {"untrained": [{"a": 0.5}]})
+    assert result == {"a": {"mean": 2.0, "std": 1.0, "floors": {"untrained": 0.5}}}
+
+
+def test_subset_keeps_all_of_a_small_set():
+    np.testing.assert_array_equal(subset(np.arange(5), 9, 0), np.arange(5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["beta_vae", "dci", "modularity_explicitness", "content_tracking"])
+def test_the_longer_metrics(context, name):
+    scores = evaluation.METRICS[name].measure(with_settings(context, seeds=1, num_tracked=2))
+    floors = {"random_directions"} if name == "content_tracking" else {"random_mix", "untrained"}
+    for score in (score for key, score in scores.items() if key != "note"):
+        assert np.isfinite(score["mean"])
+        assert set(score["floors"]) == floors
