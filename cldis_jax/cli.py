@@ -29,11 +29,13 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         if len(argv) > 1:
             fail(ValueError(f"unexpected arguments: {' '.join(argv[1:])}"))
+        if flags.FLAGS.verbosity <= 0:
+            logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
         try:
             main()
         except USER_ERRORS as error:
-            if flags.FLAGS.verbosity > 0:  # --verbosity=1 shows where an error came from
+            if logging.get_verbosity() > logging.WARNING:  # --verbosity=1 shows where an error came from
                 raise
             fail(error)
 
