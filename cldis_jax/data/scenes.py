@@ -72,11 +72,12 @@ class Scenes(Source):
     def raycast(self, factors: np.ndarray) -> np.ndarray:
         """Images uint8 [B, H, W, 3] of real factor values [B, 6], each cast anew: smooth in all but the shape.
 
-        At whole values these are the images of `render`; slower, some milliseconds each.
+        At whole values these are the images of `render`; slower, some milliseconds for each distinct geometry.
         """
         factors = np.asarray(factors)
-        weights = [_cast(self.image_size, *geometry) for geometry in factors[:, 3:].astype(float)]
-        return _mix(self.image_size, weights, factors[:, :3])
+        geometries, which = np.unique(factors[:, 3:].astype(float), axis=0, return_inverse=True)
+        cast = [_cast(self.image_size, *geometry) for geometry in geometries]
+        return _mix(self.image_size, [cast[i] for i in which.ravel()], factors[:, :3])
 
 
 def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
