@@ -64,7 +64,8 @@ def tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:
     blank = np.ones((rows * columns - len(images), *images.shape[1:]), np.float32)
     grid = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
     parts = [labels[i : i + columns] for i in range(0, len(labels), columns)]
-    return visualize.grid(grid, [part[0] if len(part) == 1 else f"{part[0]} .. {part[-1]}" for part in parts], [], title)
+    rows = [part[0] if len(part) == 1 else f"{part[0]} .. {part[-1]}" for part in parts]
+    return visualize.grid(grid, rows, [], title)
 
 
 def write_traversals(editor, outputs, names, images, rows, steps, kind) -> None:

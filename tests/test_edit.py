@@ -121,7 +121,9 @@ def test_a_vae_alone_edits_through_its_decoder(untrained_workdir):
     code = editor.encode(images)
     assert code.x_T is None
     np.testing.assert_allclose(editor.decode(code), bundle.decode_vae(code.z), atol=1e-6)
-    grid = editor.traverse(editing.Code(code.z[:1], None), editing.latent_steps(bundle, "z_disen"), np.array([0.0, 2.0]))
+    grid = editor.traverse(
+        editing.Code(code.z[:1], None), editing.latent_steps(bundle, "z_disen"), np.array([0.0, 2.0])
+    )
     assert grid.shape == (10, 2, 16, 16, 3)
     np.testing.assert_allclose(grid[4, 0], editor.decode(code)[0], atol=1e-5)
     assert list(editor.reconstructions(images, 0)) == ["original", "VAE"]
@@ -158,10 +160,10 @@ def test_names_that_collide_are_numbered():
 
 
 def test_missing_and_unreadable_images(photos, tmp_path):
-    with pytest.raises(image_files.ImageFileError, match="no image file .*absent"):
+    with pytest.raises(image_files.ImageFileError, match=r"no image file .*absent"):
         image_files.find(f"{photos}/grey.png,{photos}/absent.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(image_files.ImageFileError, match="no .*file in the folder"):
+    with pytest.raises(image_files.ImageFileError, match=r"no .*file in the folder"):
         image_files.find(str(tmp_path / "empty"))
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:60])
     with pytest.raises(image_files.ImageFileError, match=r"broken\.png can't be read as an image"):
