@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cldis_jax import api, data
-from cldis_jax.evaluation import codes
+from cldis_jax.evaluation.codes import Codes, RandomMix, Untrained
 
 Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
 
@@ -62,18 +62,18 @@ class Context:
         return (held_out, "held-out") if len(held_out) else (train, "training")
 
     @functools.cached_property
-    def codes(self) -> codes.Codes:
+    def codes(self) -> Codes:
         """The model's codes by index; the pool's are there at once."""
-        model = codes.Codes(self.bundle, self.source, self.settings.latent)
+        model = Codes(self.bundle, self.source, self.settings.latent)
         model(self.pool)
         return model
 
     @functools.cached_property
-    def untrained(self) -> codes.Untrained:
-        return codes.Untrained(self.bundle, self.source, self.settings.latent, 0, self.pool)
+    def untrained(self) -> Untrained:
+        return Untrained(self.bundle, self.source, self.settings.latent, 0, self.pool)
 
-    def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int) -> codes.RandomMix:
-        return codes.RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
+    def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int) -> RandomMix:
+        return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
 
     def draw(self, num: int, seed: int) -> np.ndarray:
         """`num` indices: with replacement of a whole set, as disentanglement_lib does, else without.
