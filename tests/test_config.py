@@ -87,5 +87,6 @@ def test_describe_counts_parameters_bytes_and_flops():
         "total": 90_839_235,
     }
     assert facts["state_bytes"] == pytest.approx(16 * 90_839_235, rel=1e-3)
-    assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.05)
+    # 89 GFLOP with every tap of every convolution; XLA leaves out the taps that fall on padding.
+    assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.08)
     assert facts["local_batch"] == 32

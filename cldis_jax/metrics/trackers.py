@@ -1,0 +1,160 @@
+"""Point trackers behind one interface: frames and points of the middle frame in, tracks and visibility out.
+
+A traversal is followed from its middle frame outward, so that every point exists in the frame it starts from. A point
+that cannot be followed (no texture, occluded, failed the forward-backward check) stays where it was last seen and is
+marked invisible from then on.
+
+Brightness constancy, which optical flow rests on, does not hold along a traversal: a hue may run round its circle. The
+optical flows therefore see the *edges* of a frame, the strength of its colour gradient, and not its brightness: an
+edge remains one whatever the colours on its two sides become.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+TRACKERS = ("lk", "dis", "tapir")
+WINDOW = 15  # side of Lucas-Kanade's window, pixels
+LEVELS = 3  # of the pyramid, above the frame itself
+MIN_EIGENVALUE = (
+    2e-3  # of the window's structure tensor, for pixels in [0, 1]: what is flatter has no texture to follow
+)
+ROUND_TRIP = 1.0  # pixels that a point may miss its origin by, tracked there and back
+TAPIR_SIZE = 256  # side of the frames that TAPIR was trained on
+
+
+class Tracker(Protocol):
+    """Follows points through a traversal.
+
+    Takes frames uint8 [S, H, W, 3] and points [P, 2] (x, y in pixels of the middle frame, S // 2); returns tracks
+    float32 [S, P, 2] and visible bool [S, P].
+    """
+
+    min_size: int  # pixels; frames with a shorter side are to be enlarged
+
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def make_tracker(name: str, checkpoint: str | None = None) -> Tracker:
+    """The tracker called `name`, one of TRACKERS; TAPIR needs the path of its checkpoint.
+
+    Raises ValueError for an unknown name or a missing package, FileNotFoundError for a missing checkpoint.
+    """
+    if name == "tapir":
+        return Tapir(checkpoint)
+    steps = {"lk": lucas_kanade_step, "dis": dense_flow_step}
+    if name not in steps:
+        raise ValueError(f"unknown tracker {name!r}; choose one of {', '.join(TRACKERS)}")
+    return Chained(steps[name])
+
+
+class Chained:
+    """A two-frame tracker applied from frame to frame, from the middle to both ends."""
+
+    min_size = 128
+
+    def __init__(self, step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
+        self._step = step
+
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = [edges(frame) for frame in frames]
+        middle = len(frames) // 2
+        tracks = np.tile(np.asarray(points, np.float32), (len(frames), 1, 1))
+        visible = np.ones(tracks.shape[:2], bool)
+        for outward in (1, -1):
+            end = len(frames) if outward > 0 else -1
+            for i in range(middle + outward, end, outward):
+                tracks[i], visible[i] = tracks[i - outward], False
+                alive = np.flatnonzero(visible[i - outward])
+                if len(alive):
+                    there, followed = self._step(images[i - outward], images[i], tracks[i - outward, alive])
+                    tracks[i, alive[followed]] = there[followed]
+                    visible[i, alive[followed]] = True
+        return tracks, visible
+
+
+def edges(frame: np.ndarray) -> np.ndarray:
+    """The strength of the colour gradient, uint8 [H, W], of a frame uint8 [H, W, 3], compressed by a square root."""
+    smooth = cv2.GaussianBlur(frame, (0, 0), 1.0).astype(np.float32)
+    squares = cv2.Sobel(smooth, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(smooth, cv2.CV_32F, 0, 1) ** 2
+    strength = np.sqrt(squares.sum(-1)) / 4  # grey levels a pixel
+    return np.minimum(24 * np.sqrt(strength), 255).astype(np.uint8)
+
+
+def lucas_kanade_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pyramidal Lucas-Kanade: where points [P, 2] of one edge image lie in the next, and which could be followed.
+
+    Source: Bouguet, "Pyramidal implementation of the affine Lucas Kanade feature tracker", 2001, as in OpenCV.
+    """
+    settings = {"winSize": (WINDOW, WINDOW), "maxLevel": LEVELS, "minEigThreshold": MIN_EIGENVALUE}
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **settings)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **settings)
+    missed_by = np.linalg.norm(back - points, axis=-1)
+    followed = (found[:, 0] > 0) & (found_back[:, 0] > 0) & (missed_by < ROUND_TRIP) & _inside(there, before)
+    return there, followed
+
+
+def dense_flow_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """DIS dense flow, read off at the points; arguments and results as in `lucas_kanade_step`.
+
+    Source: Kroeger et al., "Fast optical flow using dense inverse search", 2016, as in OpenCV.
+    """
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    there = points + sample(flow.calc(before, after, None), points)
+    back = there + sample(flow.calc(after, before, None), there)
+    missed_by = np.linalg.norm(back - points, axis=-1)
+    return there, (missed_by < ROUND_TRIP) & _inside(there, before)
+
+
+class Tapir:
+    """TAPIR, a learnt point tracker, through DeepMind's `tapnet` package.
+
+    Source: Doersch et al., "TAPIR: tracking any point with per-frame initialization and temporal refinement", 2023.
+    """
+
+    min_size = TAPIR_SIZE
+
+    def __init__(self, checkpoint: str | None):
+        if not checkpoint:
+            raise ValueError("the tracker 'tapir' needs the path of its checkpoint (tapir_checkpoint_panning.npy)")
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"no TAPIR checkpoint at {checkpoint}")
+        try:
+            from tapnet.models import tapir_model
+        except ImportError as error:
+            raise ValueError(
+                "the tracker 'tapir' needs the package tapnet (github.com/google-deepmind/tapnet)"
+            ) from error
+        weights = np.load(checkpoint, allow_pickle=True).item()
+        settings = {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}
+        self._model = tapir_model.ParameterizedTAPIR(weights["params"], weights["state"], tapir_kwargs=settings)
+
+    def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, width = frames.shape[1:3]
+        scale = np.array([width, height], np.float32) / TAPIR_SIZE
+        video = np.stack([cv2.resize(frame, (TAPIR_SIZE, TAPIR_SIZE)) for frame in frames])
+        video = video.astype(np.float32)[None] / 127.5 - 1
+        middle = np.full((len(points), 1), len(frames) // 2, np.float32)
+        queries = np.concatenate([middle, (points / scale)[:, ::-1]], axis=-1).astype(np.float32)[None]  # t, y, x
+        found = self._model(video=video, query_points=queries, is_training=False)
+        tracks = np.asarray(found["tracks"][0], np.float32).swapaxes(0, 1) * scale
+        occluded, wrong = (_sigmoid(np.asarray(found[name][0]).T) for name in ("occlusion", "expected_dist"))
+        visible = (1 - occluded) * (1 - wrong) > 0.5
+        return tracks, visible
+
+
+def sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear values [P, channels] of an image float32 [H, W, channels] at points [P, 2]; clamped at the borders."""
+    at = points.astype(np.float32)[None]
+    return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+
+
+def _inside(points: np.ndarray, image: np.ndarray) -> np.ndarray:
+    return ((points >= 0) & (points <= np.array(image.shape[1::-1]) - 1)).all(-1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
