@@ -52,7 +52,7 @@ COLOUR_BLUR = 1.5  # pixels of the tracker's frames, so that an error of trackin
 
 @dataclass(frozen=True)
 class Tracking:
-    """What was tracked: M images, K directions, S frames, P points on a square grid; rates per unit of direction."""
+    """What was tracked: M images, K directions, S frames, P points on a square grid; rates per unit of a direction."""
 
     motion: np.ndarray  # [M, K, S - 1, P, 2] percent of the shorter side
     colour: np.ndarray  # [M, K, S - 1, P] dE
@@ -206,14 +206,14 @@ def measure(
       span: the traversal runs from -span to +span.
       tracker: a name of `trackers.TRACKERS`, or any Tracker; `checkpoint` is TAPIR's.
       grid: points a side.
-      keep: images whose frames and tracks are kept for pictures.
+      keep: images, at least 1, whose frames and tracks are kept for pictures.
       workers: threads that track.
 
     Raises ValueError for fewer than two directions, images smaller than the tracker's window, and values that make no
     traversal.
     """
     codes, directions = np.asarray(codes, np.float32), np.asarray(directions, np.float32)
-    _check(codes, directions, frames, span, grid)
+    _check(codes, directions, frames, span, grid, keep)
     name = tracker if isinstance(tracker, str) else type(tracker).__name__
     follow = make_tracker(tracker, checkpoint) if isinstance(tracker, str) else tracker
     cv2.setNumThreads(1)  # one traversal a thread instead
@@ -297,7 +297,7 @@ def to_unit_rgb(images: np.ndarray) -> np.ndarray:
     return np.repeat(images, 3, -1).clip(0, 1) if images.shape[-1] == 1 else images.clip(0, 1)
 
 
-def _check(codes: np.ndarray, directions: np.ndarray, frames: int, span: float, grid: int) -> None:
+def _check(codes: np.ndarray, directions: np.ndarray, frames: int, span: float, grid: int, keep: int) -> None:
     if codes.ndim != 2 or len(codes) < 1:
         raise ValueError(f"codes must be [images, dims] with at least one image, got shape {codes.shape}")
     if directions.ndim != 2 or directions.shape[1] != codes.shape[1]:
@@ -312,6 +312,8 @@ def _check(codes: np.ndarray, directions: np.ndarray, frames: int, span: float, 
         raise ValueError(f"span must be positive, got {span}")
     if grid < CELLS:
         raise ValueError(f"grid must be at least {CELLS} points a side, got {grid}")
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1 image, got {keep}")
 
 
 def _cells(num_points: int) -> np.ndarray:

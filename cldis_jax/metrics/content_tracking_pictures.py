@@ -37,7 +37,7 @@ def save_all(tracking: Tracking, out_dir: epath.PathLike, names: Sequence[str] =
 
 
 def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarray:
-    """One row a direction: an example, where it moves things, where it recolours, its parts of the score."""
+    """One row a direction: an example, where it moves things and which way, where it recolours, and its scores."""
     motion, colour = tracking.motion.mean((0, 2)), tracking.colour.mean((0, 2))
     speed = np.linalg.norm(motion, axis=-1)
     fastest, strongest = max(np.percentile(speed, BRIGHTEST), 1e-6), max(np.percentile(colour, BRIGHTEST), 1e-6)

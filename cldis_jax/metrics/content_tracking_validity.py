@@ -133,7 +133,7 @@ def study_noise(setting: dict[str, int], tracker: str, checkpoint: str | None) -
             tracker=tracker,
             checkpoint=checkpoint,
             grid=setting["grid"],
-            keep=0,
+            keep=1,
         )
         scores.append(tracked.summary(bootstrap=0)["score"])
     return {"sigmas": list(NOISE), "scores": scores, "spearman": float(spearmanr(NOISE, scores)[0])}
@@ -144,7 +144,7 @@ def study_stability(setting: dict[str, int]) -> dict[str, Any]:
     half_widths, by_frames = {}, {}
     decoder = SceneDecoder(setting["image_size"], MANY_IMAGES)
     for frames in FRAMES:
-        tracked = measure(decoder, decoder.codes, np.eye(len(FACTORS)), frames=frames, span=SPAN, keep=0, progress=True)
+        tracked = measure(decoder, decoder.codes, np.eye(len(FACTORS)), frames=frames, span=SPAN, keep=1, progress=True)
         summary = tracked.summary(SEED)
         by_frames[frames] = {name: summary[name] for name in ("score", "low", "high")}
         if frames == setting["frames"]:
