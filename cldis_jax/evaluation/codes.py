@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh
 from tqdm import tqdm
 
 from cldis_jax import api, models, partitioning, state
@@ -17,7 +18,8 @@ class Codes:
 
     def __init__(self, bundle: api.Bundle, source: Source, latent: str, name: str = "the model"):
         self._source, self._latent, self.name = source, latent, name
-        mesh = jax.make_mesh((len(jax.local_devices()), 1), partitioning.AXES, devices=jax.local_devices())
+        devices = np.array(jax.local_devices())[:, None]
+        mesh = Mesh(devices, partitioning.AXES, axis_types=(AxisType.Auto,) * 2)
         self._sharding = partitioning.batch_sharding(mesh)
         self._bundle = dataclasses.replace(bundle, ema=jax.device_put(bundle.ema, partitioning.replicated(mesh)))
         self._batch_size = BATCH_PER_DEVICE * mesh.size
