@@ -40,7 +40,7 @@ def floor_kinds(results: dict[str, Any]) -> list[str]:
 
 
 def cells(results: dict[str, Any]) -> tuple[Row, list[Row]]:
-    """(header, rows) with one row a score: mean ± std and its floors."""
+    """(header, rows) with one row a score, mean ± std and its floors; reconstruction has a table of its own."""
     kinds = floor_kinds(results)
     header = ("metric", "score", "mean ± std", *(f"floor: {kind.replace('_', ' ')}" for kind in kinds))
     return header, [
@@ -51,6 +51,7 @@ def cells(results: dict[str, Any]) -> tuple[Row, list[Row]]:
             *(f"{score['floors'][kind]:.4g}" if kind in score.get("floors", {}) else "-" for kind in kinds),
         )
         for metric, name, score in rows(results)
+        if metric != "reconstruction"
     ]
 
 
