@@ -67,6 +67,7 @@ def check_config(config: ConfigDict) -> None:
         "diffusion.prediction": "eps",
         "model.conditioning": "adagn",
         "model.patch_size": 1,
+        "model.narrow_groups": False,
     }
     for name, value in wanted.items():
         section, field = name.split(".")

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of the token that each scalar of z becomes
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
+    config.model.narrow_groups = False  # nets of few channels: no group norm of a single channel [choice]; Diff-AE: 32
     config.model.remat = False  # recompute each residual block in the backward pass
 
     config.diffusion = ConfigDict()

@@ -37,6 +37,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.model.patch_size = 2
     config.model.num_res_blocks = 1
     config.model.base_channels = 16
+    config.model.narrow_groups = True
     config.model.embed_dim = 64
     config.model.channel_multipliers = (1, 3)
     config.model.encoder_multipliers = (1, 3, 3)

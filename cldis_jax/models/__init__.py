@@ -67,6 +67,7 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
             "num_heads": m.num_heads,
             "patch_size": m.patch_size,
             "remat": m.remat,
+            "narrow_groups": m.narrow_groups,
             "dtype": dtype,
         }
         unet = UNet(

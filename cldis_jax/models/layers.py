@@ -53,16 +53,18 @@ class Conv3x3(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """32 groups, epsilon 1e-5, computed in float32 and cast back.
+    """32 groups (fewer where the channels don't divide), epsilon 1e-5, computed in float32 and cast back.
 
-    Nets below 64 channels take fewer groups, of at least 4 channels: a channel normalised by itself forgets its mean,
-    and with it the colour of the image.
+    `narrow`: below 64 channels groups of at least 4, from there on of at least 2. A channel normalised by itself
+    forgets its mean, and with it the colour of the image.
     """
+
+    narrow: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        groups = math.gcd(32, channels // (2 if channels >= 64 else 4))
+        groups = math.gcd(32, channels // (2 if channels >= 64 else 4) if self.narrow else channels)
         norm = nn.GroupNorm(groups, epsilon=1e-5, dtype=jnp.float32, name="layer")
         return norm(x.astype(jnp.float32)).astype(x.dtype)
 
@@ -101,16 +103,17 @@ class ResBlock(nn.Module):
     dropout: float = 0.0
     resize: str | None = None  # up | down
     dtype: Dtype = jnp.float32
+    narrow_groups: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, t_emb: jax.Array, z: jax.Array | None, train: bool) -> jax.Array:
         resize = RESIZE[self.resize]
-        h = resize(nn.silu(GroupNorm(name="norm_in")(x)))
+        h = resize(nn.silu(GroupNorm(self.narrow_groups, name="norm_in")(x)))
         h = Conv3x3(self.features, dtype=self.dtype, name="conv_in")(h)
         time = Dense(2 * self.features, dtype=self.dtype, name="time_scale_shift")(nn.silu(t_emb))
         t_scale, t_shift = jnp.split(time, 2, axis=-1)
         z_scale = None if z is None else Dense(self.features, dtype=self.dtype, name="z_scale")(nn.silu(z))
-        h = nn.silu(ada_gn(GroupNorm(name="norm_out")(h), t_scale, t_shift, z_scale))
+        h = nn.silu(ada_gn(GroupNorm(self.narrow_groups, name="norm_out")(h), t_scale, t_shift, z_scale))
         h = nn.Dropout(self.dropout)(h, deterministic=not train)
         h = Conv3x3(self.features, zero=True, dtype=self.dtype, name="conv_out")(h)
         return _skip(self, resize(x)) + h
@@ -122,11 +125,13 @@ class EncoderBlock(nn.Module):
     features: int
     resize: str | None = None
     dtype: Dtype = jnp.float32
+    narrow_groups: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         resize = RESIZE[self.resize]
-        h = Conv3x3(self.features, dtype=self.dtype, name="conv_in")(resize(nn.silu(GroupNorm(name="norm_in")(x))))
+        h = resize(nn.silu(GroupNorm(self.narrow_groups, name="norm_in")(x)))
+        h = Conv3x3(self.features, dtype=self.dtype, name="conv_in")(h)
         return _skip(self, resize(x)) + h
 
 
@@ -140,11 +145,12 @@ class SelfAttention(nn.Module):
 
     num_heads: int = 1
     dtype: Dtype = jnp.float32
+    narrow_groups: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(name="norm")(x))
+        qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(self.narrow_groups, name="norm")(x))
         # Each head holds its own [q | k | v], as in the reference implementation.
         q, k, v = rearrange(qkv, "b h w (heads three c) -> three b (h w) heads c", three=3, heads=self.num_heads)
         h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
@@ -157,11 +163,12 @@ class CrossAttention(nn.Module):
 
     num_heads: int = 1
     dtype: Dtype = jnp.float32
+    narrow_groups: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        q = Dense(channels, dtype=self.dtype, name="query")(GroupNorm(name="norm")(x))
+        q = Dense(channels, dtype=self.dtype, name="query")(GroupNorm(self.narrow_groups, name="norm")(x))
         kv = Dense(2 * channels, dtype=self.dtype, name="key_value")(tokens)
         q = rearrange(q, "b h w (heads c) -> b (h w) heads c", heads=self.num_heads)
         k, v = rearrange(kv, "b n (two heads c) -> two b n heads c", two=2, heads=self.num_heads)

@@ -1,5 +1,7 @@
 """E_sem of Diff-AE: half a U-Net of single-convolution blocks, pooled to z_sem."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,24 +23,27 @@ class SemanticEncoder(nn.Module):
     num_heads: int = 1
     patch_size: int = 1
     remat: bool = False
+    narrow_groups: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        block = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+        block_type = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+        block = functools.partial(block_type, dtype=self.dtype, narrow_groups=self.narrow_groups)
+        attention = functools.partial(SelfAttention, self.num_heads, self.dtype, self.narrow_groups)
         h = to_patches(x, self.patch_size).astype(self.dtype)
         h = Conv3x3(self.base_channels, dtype=self.dtype, name="stem")(h)
         last = len(self.channel_multipliers) - 1
         for i, multiplier in enumerate(self.channel_multipliers):
             features = multiplier * self.base_channels
             for j in range(self.num_res_blocks):
-                h = block(features, dtype=self.dtype, name=f"level_{i}_block_{j}")(h)
+                h = block(features, name=f"level_{i}_block_{j}")(h)
                 if h.shape[1] in self.attention_resolutions:
-                    h = SelfAttention(self.num_heads, dtype=self.dtype, name=f"level_{i}_attention_{j}")(h)
+                    h = attention(name=f"level_{i}_attention_{j}")(h)
             if i < last:
-                h = block(features, resize="down", dtype=self.dtype, name=f"level_{i}_down")(h)
-        h = block(features, dtype=self.dtype, name="middle_block_0")(h)
-        h = SelfAttention(self.num_heads, dtype=self.dtype, name="middle_attention")(h)
-        h = block(features, dtype=self.dtype, name="middle_block_1")(h)
-        h = nn.silu(GroupNorm(name="norm")(h)).mean(axis=(1, 2))
+                h = block(features, resize="down", name=f"level_{i}_down")(h)
+        h = block(features, name="middle_block_0")(h)
+        h = attention(name="middle_attention")(h)
+        h = block(features, name="middle_block_1")(h)
+        h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h)).mean(axis=(1, 2))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)

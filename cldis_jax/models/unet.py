@@ -42,6 +42,7 @@ class UNet(nn.Module):
     token_dim: int = 16
     patch_size: int = 1
     remat: bool = False
+    narrow_groups: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -56,15 +57,15 @@ class UNet(nn.Module):
         block_type = nn.remat(ResBlock, static_argnums=(4,)) if self.remat else ResBlock
 
         def block(h, features, name, resize=None):
-            block = block_type(features, self.dropout, resize, dtype, name=name)
+            block = block_type(features, self.dropout, resize, dtype, self.narrow_groups, name=name)
             return block(h, t_emb, None if by_attention else z, train)
 
         def attend(h, name, middle=False):
             """Self-attention and cross-attention, where the resolution has them."""
             if middle or h.shape[1] in self.attention_resolutions:
-                h = SelfAttention(self.num_heads, dtype, name=f"{name}_attention")(h)
+                h = SelfAttention(self.num_heads, dtype, self.narrow_groups, name=f"{name}_attention")(h)
             if by_attention and (middle or h.shape[1] <= max(self.attention_resolutions, default=0)):
-                h = CrossAttention(self.num_heads, dtype, name=f"{name}_cross")(h, tokens)
+                h = CrossAttention(self.num_heads, dtype, self.narrow_groups, name=f"{name}_cross")(h, tokens)
             return h
 
         h = to_patches(x_t, self.patch_size).astype(dtype)
@@ -91,6 +92,6 @@ class UNet(nn.Module):
             if i > 0:
                 h = block(h, features, f"up_{i}_up", "up")
 
-        h = nn.silu(GroupNorm(name="norm")(h))
+        h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h))
         h = Conv3x3(out_channels, zero=True, dtype=dtype, name="head")(h)
         return from_patches(h, self.patch_size).astype(jnp.float32)
