@@ -8,11 +8,10 @@ import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from cldis_jax import cli, closed_loop, data, models, report, state
+from cldis_jax import cli, cost, data, models, report, state
 from cldis_jax.config import validate
 
 CONFIG = cli.define_config()
@@ -22,43 +21,6 @@ DEVICES = flags.DEFINE_integer("devices", 1, "devices that the global batch is d
 NETWORKS = ("unet", "semantic_encoder", "beta_vae")
 
 
-def count(tree: Any) -> int:
-    """Number of elements of a tree of arrays or shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def num_bytes(tree: Any) -> int:
-    """Bytes of a tree of arrays or shapes."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def training_flops_per_image(config: ConfigDict) -> float:
-    """FLOPs of one training step an image (two for a multiply-add), as XLA counts the unoptimised program.
-
-    The difference of two batch sizes, so that what a step does once (the update, the probe of z) drops out.
-    """
-    networks = models.make_networks(config)
-    params = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
-    config = config.copy_and_resolve_references()
-    config.feedback.probe_size = 2
-
-    def flops(batch_size: int) -> float:
-        shape = (batch_size, config.data.image_size, config.data.image_size, config.data.channels)
-        gradient = jax.grad(closed_loop.closed_loop_loss, has_aux=True)
-        lowered = jax.jit(
-            lambda p, x, s, k: gradient(p, networks, config, x, closed_loop.initial_feedback(config), s, k)
-        )
-        arguments = (
-            params,
-            jax.ShapeDtypeStruct(shape, jnp.float32),
-            jax.ShapeDtypeStruct((), jnp.int32),
-            jax.eval_shape(lambda: jax.random.key(0)),
-        )
-        return lowered.lower(*arguments).cost_analysis()["flops"]
-
-    return (flops(4) - flops(2)) / 2
-
-
 def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
     """The facts of a config; raises ConfigError for one that can't be run."""
     validate(config)
@@ -66,14 +28,14 @@ def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
         raise ValueError(f"data.batch_size={config.data.batch_size} is not divisible by {num_devices} devices")
     networks = models.make_networks(config)
     abstract = jax.eval_shape(functools.partial(state.create_state, networks, config))
-    parameters = {name: count(abstract.params.get(name, {})) for name in NETWORKS}
+    parameters = {name: cost.count(abstract.params.get(name, {})) for name in NETWORKS}
     num_images = data.known_size(config.data)
     if num_images is not None:
         num_images -= round(num_images * config.data.holdout)
     return {
         "parameters": parameters | {"total": sum(parameters.values())},
-        "flops_per_image": training_flops_per_image(config),
-        "state_bytes": num_bytes(abstract),
+        "flops_per_image": cost.training_flops_per_image(config),
+        "state_bytes": cost.num_bytes(abstract),
         "global_batch": config.data.batch_size,
         "local_batch": config.data.batch_size // num_devices,
         "devices": num_devices,

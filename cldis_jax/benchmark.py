@@ -1,0 +1,30 @@
+"""How fast a config trains here: python -m cldis_jax.benchmark --config=configs/default.py [--steps=N] [--json].
+
+Times the very step that training runs, fed by the config's own data; then, on random images, what the closed loop is
+made of: the VAE alone, Diff-AE alone, both. Writes nothing but --out.
+"""
+
+import json
+
+from absl import flags
+
+from cldis_jax import cli, report, timing
+
+CONFIG = cli.define_config()
+STEPS = flags.DEFINE_integer("steps", 20, "dispatches to time, after the first two", lower_bound=2)
+DATA = flags.DEFINE_bool("data", True, "read the config's images; --nodata: random ones, where they are not at hand")
+PARTS = flags.DEFINE_bool("parts", True, "also time the VAE alone, Diff-AE alone and the closed loop")
+JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
+OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
+
+
+def main() -> None:
+    cli.require(CONFIG)
+    results = timing.benchmark(CONFIG.value, STEPS.value, read_data=DATA.value, time_parts=PARTS.value)
+    if OUT.value:
+        report.write_json(OUT.value, results)
+    print(json.dumps(results) if JSON.value else timing.table(results))
+
+
+if __name__ == "__main__":
+    cli.run(main)

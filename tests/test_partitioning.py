@@ -1,0 +1,74 @@
+"""Mesh shapes, and which arrays are split."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
+
+from cldis_jax import partitioning
+
+
+def with_mesh(config, data, fsdp):
+    config.sharding.mesh.data, config.sharding.mesh.fsdp = data, fsdp
+    return config
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "devices", "shape"),
+    [(-1, 1, 8, (8, 1)), (-1, 4, 8, (2, 4)), (2, -1, 8, (2, 4)), (1, 8, 8, (1, 8)), (-1, 1, 1, (1, 1))],
+)
+def test_one_axis_takes_the_rest(tiny, data, fsdp, devices, shape):
+    assert partitioning.mesh_shape(with_mesh(tiny, data, fsdp), devices) == shape
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "message"),
+    [
+        (3, 1, "does not multiply to the 8 devices"),
+        (-1, 3, "does not multiply to the 8 devices"),
+        (-1, -1, "at most one takes -1"),
+        (0, 8, "positive size"),
+        (-2, 4, "positive size"),
+    ],
+)
+def test_a_mesh_that_does_not_fit(tiny, data, fsdp, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        partitioning.mesh_shape(with_mesh(tiny, data, fsdp), 8)
+    assert "\n" not in str(caught.value)
+
+
+def test_batch_must_divide(tiny):
+    tiny.data.batch_size, tiny.train.accumulate = 9, 2
+    with pytest.raises(ValueError, match=r"batch_size=9 is not divisible by the 1 devices times train.accumulate=2"):
+        partitioning.make_mesh(tiny)
+
+
+def test_large_arrays_are_split_along_their_largest_divisible_axis():
+    mesh = AbstractMesh((2, 4), partitioning.AXES, axis_types=(AxisType.Auto,) * 2)
+
+    def spec(*shape):
+        leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return tuple(partitioning.state_sharding(mesh, leaf, min_bytes=256).spec)
+
+    assert spec(3, 3, 8, 64) == (None, None, None, "fsdp")
+    assert spec(64, 8) == ("fsdp", None)
+    assert spec(66, 8) == (None, "fsdp")  # 66 is not a multiple of 4
+    assert spec(67, 9) == (None, None)
+    assert spec(64) == ("fsdp",)  # exactly 256 bytes
+    assert spec(60) == (None,)  # below
+    assert spec() == ()
+
+
+def test_nothing_is_split_without_an_fsdp_axis():
+    mesh = AbstractMesh((8, 1), partitioning.AXES, axis_types=(AxisType.Auto,) * 2)
+    leaf = jax.ShapeDtypeStruct((4096, 4096), jnp.float32)
+    assert partitioning.state_sharding(mesh, leaf, 1).spec == PartitionSpec(None, None)
+
+
+def test_to_global_and_back(tiny):
+    mesh = partitioning.make_mesh(tiny)
+    batch = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    for stacked in (False, True):
+        array = partitioning.to_global(batch, partitioning.batch_sharding(mesh, stacked=stacked))
+        np.testing.assert_array_equal(partitioning.to_host(array), batch)

@@ -1,0 +1,112 @@
+"""Slices by name, errors in one line, and a small step compiled for TPUs (with the extra [tpu])."""
+
+import json
+
+import pytest
+
+from cldis_jax import planning
+from cldis_jax.chips import CHIPS, Topology
+from configs import scenes
+
+
+@pytest.mark.parametrize(
+    ("name", "num_chips", "num_hosts"),
+    [
+        ("v4:2x2x1", 4, 1),
+        ("v4:4x4x8", 128, 32),
+        ("v5e:1x1", 1, 1),
+        ("v5e:4x8", 32, 8),
+        ("v5p:2x2x4", 16, 4),
+        ("v6e:2x2", 4, 1),
+    ],
+)
+def test_slices(name, num_chips, num_hosts):
+    pytest.importorskip("libtpu")
+    topology = Topology.parse(name)
+    devices = planning.devices_of(topology)
+    assert topology.num_chips == len(devices) == num_chips
+    assert len({device.process_index for device in devices}) == num_hosts
+    assert {device.platform for device in devices} == {"tpu"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v9:2x2x1", "none of v4, v5e, v5p, v6e"),
+        ("v4", "chips along 3 axes, e.g. v4:2x2x1"),
+        ("v4:2x2", "chips along 3 axes"),
+        ("v5e:2x2x1", "chips along 2 axes, e.g. v5e:2x2"),
+        ("v5e:0x2", "chips along 2 axes"),
+        ("v4:3x3x3", "do not divide among hosts"),
+        ("v5e:axb", "chips along 2 axes"),
+    ],
+)
+def test_unknown_slices_in_one_line(name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Topology.parse(name)
+    assert "\n" not in str(caught.value)
+    assert repr(name) in str(caught.value)
+
+
+def test_generations_differ_as_the_datasheets_say():
+    assert CHIPS["v5p"].hbm_bytes > CHIPS["v6e"].hbm_bytes > CHIPS["v5e"].hbm_bytes
+    for chip in CHIPS.values():  # FLOPs that a byte from memory must be worth: between one and six hundred
+        assert 100 < chip.peak_flops / chip.hbm_bandwidth < 600
+
+
+def test_missing_libtpu_names_the_extra(monkeypatch):
+    monkeypatch.setattr(planning.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"cldis_jax\[tpu\]"):
+        planning.devices_of(Topology.parse("v4:2x2x1"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("data.batch_size", 6, "not divisible by the 4 devices"), ("sharding.mesh.data", 3, "does not multiply to the 4")],
+)
+def test_batch_and_mesh_must_suit_the_slice(tiny, field, value, message):
+    pytest.importorskip("libtpu")
+    with tiny.unlocked():
+        tiny.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        planning.plan(tiny, Topology.parse("v4:2x2x1"))
+
+
+def smallest():
+    config = scenes.get_config("tiny")
+    config.model.channel_multipliers = config.model.encoder_multipliers = (1,)
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:4x4"])
+def test_data_parallel_step_reduces_its_gradient_once(name, capsys):
+    pytest.importorskip("libtpu")
+    config = smallest()
+    config.data.batch_size = 2 * Topology.parse(name).num_chips
+    facts = planning.plan(config, Topology.parse(name))
+    used, collectives = facts["bytes_per_chip"], facts["collectives"]
+    assert used["total"] < facts["hbm_bytes_per_chip"]
+    assert facts["donated_arrays"] == facts["state_arrays"]
+    assert used["donated"] > 0.9 * used["output"]
+    # The latents' statistics and the losses are reduced too, which counts in so small a network.
+    assert facts["gradient_bytes"] <= collectives["all_reduce_bytes"] < 1.3 * facts["gradient_bytes"]
+    assert collectives["all_gather_bytes"] == collectives["reduce_scatter_bytes"] == 0
+    assert facts["roofline_seconds"] > 0
+    assert "slice" in planning.tables(facts)
+    json.dumps(facts, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_fsdp_gathers_parameters_and_scatters_gradients():
+    pytest.importorskip("libtpu")
+    config = smallest()
+    config.sharding.mesh.data, config.sharding.mesh.fsdp = 1, 4
+    config.sharding.fsdp_min_bytes = 256
+    facts = planning.plan(config, Topology.parse("v4:2x2x1"))
+    assert facts["collectives"]["all_gather_bytes"] > 0
+    replicated = smallest()
+    assert (
+        facts["bytes_per_chip"]["arguments"]
+        < planning.plan(replicated, Topology.parse("v4:2x2x1"))["bytes_per_chip"]["arguments"]
+    )

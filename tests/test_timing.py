@@ -1,0 +1,53 @@
+"""The benchmark's figures belong together, and its parts are what their names say."""
+
+import json
+
+import pytest
+
+from cldis_jax import models, timing
+
+
+def smallest(config):
+    config.model.channel_multipliers = config.model.encoder_multipliers = (1,)
+    return config
+
+
+def test_timing_statistics():
+    measured = timing.Timing(0.0, [1.0, 2.0, 3.0, 4.0, 100.0], [0.0] * 5)
+    assert measured.median == 3
+    assert measured.mean == 22
+    assert measured.spread == (52 - 1.5) / 2  # quartiles half-way between the outer values
+
+
+def test_parts_switch_branches_off(tiny):
+    parts = timing.parts(tiny)
+    networks = {name: models.make_networks(part) for name, part in parts.items()}
+    assert networks["vae"].unet is None
+    assert networks["vae"].beta_vae is not None
+    assert networks["diffae"].beta_vae is None
+    assert networks["diffae"].unet is not None
+    assert parts["closed_loop"] == tiny
+    for part in parts.values():
+        timing.validate(part)
+
+
+def test_missing_images_are_told_of_before_compiling(tiny):
+    tiny.data.source, tiny.data.path = "folder", "/nowhere"
+    with pytest.raises((ValueError, FileNotFoundError), match="/nowhere"):
+        timing.benchmark(tiny, 2)
+
+
+@pytest.mark.slow
+def test_figures(tiny):
+    tiny = smallest(tiny)
+    tiny.train.steps_per_dispatch = 2
+    results = timing.benchmark(tiny, 4)
+    assert results["images_per_second"] == pytest.approx(tiny.data.batch_size / results["seconds_per_step"])
+    assert results["flops_per_second"] == pytest.approx(results["flops_per_step"] / results["seconds_per_step"])
+    assert 0 <= results["data_wait_fraction"] < 1
+    assert results["compile_seconds"] > results["seconds_per_step"] > 0
+    assert results["peak_bytes"] > 50 * 2**20  # an interpreter with jax alone
+    assert set(results["parts"]) == {"vae", "diffae", "closed_loop"}
+    assert results["parts"]["vae"]["seconds_per_step"] < results["parts"]["closed_loop"]["seconds_per_step"]
+    assert "closed loop over" in timing.table(results)
+    json.dumps(results, allow_nan=False)
