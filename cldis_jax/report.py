@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import numpy as np
-from clu import metric_writers
 from etils import epath
 from tqdm import tqdm
 
@@ -21,6 +20,8 @@ class Report:
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
+        from clu import metric_writers  # imports TensorFlow, which those who only print tables do without
+
         self._lines = self._workdir / "scalars.jsonl"
         self._keep_history_until(start_step)
         self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._workdir / "tensorboard")))

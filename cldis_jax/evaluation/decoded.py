@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from cldis_jax import diffusion, editing, navigation_results, pictures, state
 from cldis_jax.evaluation.context import Context, subset, summary
-from cldis_jax.metrics import content_tracking as tracking
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
+from cldis_jax.metrics.content_tracking import measure
 
 BATCH = 32
 IGNORED = 1.01  # L_diff with a wrong z, in units of that with the right one, up to which z makes no difference
@@ -147,13 +147,9 @@ def content_tracking(context: Context) -> dict[str, Any]:
     def score(rows, seed):
         indices = subset(candidates, settings.num_tracked, seed)
         x_T = pictures.random_noise(bundle, len(indices), seed)  # one an image, kept along its traversals
-        found = tracking.content_tracking(
-            lambda z, image: paint(z.astype(np.float32), x_T[image]),
-            context.codes(indices),
-            rows,
-            bootstrap=0,
-            progress=True,
-        )
+        found = measure(
+            lambda z, image: paint(z.astype(np.float32), x_T[image]), context.codes(indices), rows, progress=True
+        ).summary(bootstrap=0)
         return {name: found[name] for name in ("score", "consistency", "independence", "activity")}
 
     def random_directions(seed):

@@ -5,6 +5,7 @@ FID and LPIPS are in `fid`, `inception` and `lpips`.
 """
 
 from cldis_jax.metrics.beta_vae import beta_vae
+from cldis_jax.metrics.content_tracking import content_tracking
 from cldis_jax.metrics.dci import dci
 from cldis_jax.metrics.factor_vae import factor_vae
 from cldis_jax.metrics.irs import irs
@@ -17,6 +18,7 @@ from cldis_jax.metrics.udr import udr
 
 __all__ = [
     "beta_vae",
+    "content_tracking",
     "dci",
     "factor_vae",
     "irs",

@@ -14,7 +14,7 @@ from cldis_jax.metrics.content_tracking import Tracking
 
 MAX_COLUMNS = 7  # frames of a traversal that are drawn
 TILE = 192  # pixels a side of a drawn frame
-SHORTEST_TRAIL = 1.5  # percent of the image's shorter side; points that moved less are not drawn
+SHORTEST_TRAIL = 2.5  # percent of the image's shorter side; points that moved less are not drawn
 BRIGHTEST = 99  # percentile, over all directions, at which a colour scale ends
 
 
@@ -44,7 +44,7 @@ def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarr
     rows = len(names)
     figure = Figure(figsize=(9.4, 1.5 + 1.62 * rows), dpi=90, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    header, *panels = figure.subplots(rows + 1, 5, gridspec_kw={"height_ratios": [0.75] + [1] * rows})
+    header, *panels = figure.subplots(rows + 1, 5, gridspec_kw={"height_ratios": [0.55] + [1] * rows})
     titles = (f"{tracking.shifts[0]:+g} units", f"{tracking.shifts[-1]:+g} units", "moves", "recolours", "score")
     for axes, title in zip(header, titles):
         axes.set_title(title, fontsize=11)
