@@ -1,0 +1,48 @@
+"""Eight virtual devices compute what one computes, whatever the mesh."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+WORKER = pathlib.Path(__file__).with_name("multi_device_worker.py")
+# Compiling is all that takes time here, so the compiler shall not try hard.
+XLA_FLAGS = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
+
+
+def measure(*shapes):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": XLA_FLAGS}
+    done = subprocess.run(
+        [sys.executable, WORKER, *shapes], env=environment, cwd=WORKER.parents[1], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check(report, shapes):
+    assert report["created"] < 1e-6
+    for shape in shapes:
+        facts = report[shape]
+        fsdp = int(shape.split("x")[1])
+        assert facts["loss_error"] < 1e-5
+        assert facts["params_error"] < 1e-4
+        assert facts["donated"]
+        assert facts["traces"] == 1
+        assert (facts["split"] > 10) == (fsdp > 1)
+        assert facts["shards"] == ([1, fsdp] if fsdp > 1 else [1])
+
+
+def test_eight_devices_equal_one():
+    check(measure("2x4"), ["2x4"])
+
+
+@pytest.mark.slow
+def test_eight_devices_equal_one_on_every_mesh():
+    shapes = ["8x1", "4x2", "2x4", "1x8"]
+    check(measure(*shapes), shapes)
