@@ -39,7 +39,6 @@ def gratings(rotation):
     return decode
 
 
-@pytest.mark.xfail(reason="overlaps of .6 to .88 were measured where .9 is asked for")
 def test_recovers_known_directions():
     config = small_config()
     reconstructor = navigation.make_reconstructor(config)

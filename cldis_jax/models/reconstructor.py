@@ -28,11 +28,9 @@ class Trunk(nn.Module):
         h, i = x.astype(self.dtype), 0
         while h.shape[1] > 4 and h.shape[1] % 2 == 0:
             features = self.width * min(2**i, MAX_WIDENING)
-            h = nn.silu(
-                GroupNorm(narrow=True, name=f"norm_{i}")(StridedConv(features, self.dtype, name=f"down_{i}")(h))
-            )
+            h = nn.silu(GroupNorm(name=f"norm_{i}")(StridedConv(features, self.dtype, name=f"down_{i}")(h)))
             residual = Conv3x3(features, dtype=self.dtype, name=f"conv_{i}")(h)
-            h = h + nn.silu(GroupNorm(narrow=True, name=f"norm_residual_{i}")(residual))
+            h = h + nn.silu(GroupNorm(name=f"norm_residual_{i}")(residual))
             i += 1
         return nn.silu(Dense(self.hidden, dtype=self.dtype, name="hidden")(h.reshape(h.shape[0], -1)))
 
