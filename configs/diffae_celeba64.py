@@ -1,8 +1,7 @@
 r"""Baseline: Diff-AE alone (Preechakul et al. 2022, arXiv 2111.15640), its celeba64 network, z_sem of 512.
 
     tfds build celeb_a --file_format=array_record
-    python -m cldis_jax.main --config=configs/diffae_celeba64.py \
-        --workdir=runs/diffae_celeba64
+    python -m cldis_jax.main --config=configs/diffae_celeba64.py --workdir=runs/diffae_celeba64
 
 A TPU v4-8 or 4 GPUs (the reference: 4x 2080Ti). The reference's recipe: 72M images at batch 128, Adam 1e-4, no warm-up,
 EMA 0.9999. Not run by us.
@@ -18,15 +17,10 @@ def get_config() -> ConfigDict:
     config.data.source = "tfds"
     config.data.name = "celeb_a"
     config.data.crop = "d2c"
-    config.data.image_size = 64
-    config.data.batch_size = 128
     config.data.flip = True
     config.data.threads = 8
     config.data.prefetch = 16
     config.model.latent_dim = 512
-    config.model.base_channels = 64
-    config.model.channel_multipliers = (1, 2, 4, 8)
-    config.model.encoder_multipliers = (1, 2, 4, 8, 8)
     config.vae.weight = 0.0
     config.distillation.weight = 0.0
     config.train.clip_scope = "global"

@@ -16,7 +16,6 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.data.source = "folder"
     config.data.image_size = 128
-    config.data.batch_size = 128
     config.data.flip = True
     config.data.threads = 8
     config.data.prefetch = 16

@@ -33,8 +33,13 @@ def validate(config: ConfigDict) -> None:
             raise ValueError(f"model.{name}={m[name]} must be at least 1")
     if config.vae.weight > 0:
         stages = num_stages(size)
-        if stages < 1 or size % 2**stages:
+        if stages < 1:
+            raise ValueError(f"data.image_size={size} is too small for the VAE, which needs at least 4 pixels a side")
+        if size % 2**stages:
             raise ValueError(f"data.image_size={size} can't be halved {stages} times, as the VAE needs")
+        for name in ("base_channels", "hidden_dim"):
+            if config.vae[name] < 1:
+                raise ValueError(f"vae.{name}={config.vae[name]} must be at least 1")
     if config.diffusion.weight == 0:
         return
     if size % m.patch_size:

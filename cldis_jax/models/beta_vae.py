@@ -2,7 +2,7 @@
 
 Higgins et al. 2017 and Burgess et al. 2018 (arXiv 1804.03599): 4x4 convolutions of stride 2. Such a convolution, padded
 by 1, is exactly a 2x2 convolution over the 2x2 patches of the padded image, and its transpose the reverse; written so,
-they run several times faster on CPU and fill a TPU's lanes.
+they run faster on CPU.
 """
 
 import flax.linen as nn
@@ -34,7 +34,8 @@ class StridedConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = torch_uniform(4 * x.shape[-1])  # each output pixel sees 2 x 2 inputs
+        # Each output pixel sees 2 x 2 inputs; PyTorch takes 16 x features for the fan-in of its transposed convolution.
+        init = torch_uniform(4 * x.shape[-1])
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         conv = nn.Conv(4 * self.features, (2, 2), padding="VALID", kernel_init=init, use_bias=False, dtype=self.dtype)
         bias = self.param("bias", init, (self.features,))
@@ -42,9 +43,9 @@ class StridedConvTranspose(nn.Module):
 
 
 def num_stages(image_size: int) -> int:
-    """Halvings of the image: four from 32 px on (to 2x2 or 4x4), more above 64 px, down to 4x4; fewer below 32 px."""
+    """Halvings of the image: four from 32 px on (to 2 to 4 pixels), more above 64 px; fewer below 32 px."""
     stages, side = 0, image_size
-    while side > 4 or (side > 2 and stages < 4):
+    while side > 4 or (side == 4 and stages < 4):
         side, stages = side // 2, stages + 1
     return stages
 

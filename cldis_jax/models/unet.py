@@ -24,8 +24,8 @@ class UNet(nn.Module):
 
     Conditioning: `adagn`, in which z scales every block's features after time has scaled and shifted them; or
     `cross_attention` (after EncDiff, Yang et al. 2024), in which each scalar of z becomes a token; the features attend
-    to the tokens behind each residual block at the resolutions up to the largest one with self-attention, and in the
-    middle, while AdaGN keeps time alone.
+    to the tokens behind each `..._block_{j}` of a level whose side is at most the largest of `attention_resolutions`,
+    and once in the middle (not behind the blocks that halve or double), while AdaGN keeps time alone.
 
     Blocks are named `down_{i}_block_{j}`, `down_{i}_down`, `middle_block_{0,1}`, `up_{i}_block_{j}`, `up_{i}_up`, with
     `..._attention` and `..._cross` behind the block they follow; i is the level, 0 the finest.

@@ -1,0 +1,124 @@
+"""The beta-VAE: its convolutions against XLA's own strided ones, sizes, parameter counts, initial law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from einops import rearrange
+from jax import lax
+
+from cldis_jax.models.beta_vae import BetaVAE, StridedConv, StridedConvTranspose, num_stages
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def strided_conv(x, kernel):
+    """XLA's convolution: 4x4, stride 2, padding 1."""
+    return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+
+
+def test_strided_conv_is_the_4x4_convolution_of_stride_2():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 6, 3))
+    conv = StridedConv(5)
+    params = conv.init(jax.random.key(1), x)
+    layer = params["params"]["Conv_0"]
+    kernel = rearrange(layer["kernel"], "h w (p q c) o -> (h p) (w q) c o", p=2, q=2)
+    assert kernel.shape == (4, 4, 3, 5)
+    np.testing.assert_allclose(
+        conv.apply(params, x), strided_conv(x, kernel) + layer["bias"][None, None, None], atol=1e-5
+    )
+
+
+def transposed(params, x, features):
+    """The bias and 4x4 kernel [4, 4, features, C], of the convolution that the layer transposes."""
+    kernel = params["params"]["Conv_0"]["kernel"].reshape(2, 2, x.shape[-1], 2, 2, features)
+    # Output rows 2i - 1 + k come from input row i: the padded 2x2 window turns, so that tap a is row 1 - a of the 4x4.
+    return params["params"]["bias"], rearrange(kernel[::-1, ::-1], "h w c p q o -> (h p) (w q) o c")
+
+
+def test_strided_conv_transpose_is_the_gradient_of_the_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3, 5))
+    layer = StridedConvTranspose(3)
+    params = layer.init(jax.random.key(1), x)
+    bias, kernel = transposed(params, x, 3)
+    _, pullback = jax.vjp(lambda image: strided_conv(image, kernel), jnp.zeros((2, 8, 6, 3)))
+    np.testing.assert_allclose(layer.apply(params, x), pullback(x)[0] + bias[None, None, None], atol=1e-5)
+
+
+def test_strided_conv_transpose_is_xlas_transposed_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3, 5))
+    layer = StridedConvTranspose(3)
+    params = layer.init(jax.random.key(1), x)
+    bias, kernel = transposed(params, x, 3)
+    padding = ((2, 2), (2, 2))
+    expected = lax.conv_transpose(x, kernel, (2, 2), padding, dimension_numbers=DIMENSIONS, transpose_kernel=True)
+    np.testing.assert_allclose(layer.apply(params, x), expected + bias[None, None, None], atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [StridedConv(64), StridedConvTranspose(64)])
+def test_convolutions_start_uniform_within_their_fan_in(module):
+    params = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))["params"]
+    bound = (16 * 16 if isinstance(module, StridedConv) else 4 * 16) ** -0.5
+    for leaf in jax.tree.leaves(params):
+        assert 0.9 * bound < jnp.abs(leaf).max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("size", "stages"), [(4, 1), (8, 2), (16, 3), (24, 3), (32, 4), (48, 4), (64, 4), (96, 5), (128, 5), (256, 6)]
+)
+def test_stages_halve_to_2_or_4_pixels(size, stages):
+    assert num_stages(size) == stages
+    assert size % 2**stages == 0
+    assert 2 <= size // 2**stages <= 4
+
+
+def test_the_standard_network_of_64_pixels_layer_by_layer():
+    vae = BetaVAE(image_size=64, channels=3, latent_dim=10)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
+    assert counts == {  # weights + biases, of 4x4 convolutions and fully connected layers
+        "encoder_convs_0": 16 * 3 * 32 + 32,
+        "encoder_convs_1": 16 * 32 * 32 + 32,
+        "encoder_convs_2": 16 * 32 * 64 + 64,
+        "encoder_convs_3": 16 * 64 * 64 + 64,
+        "encoder_hidden": 1024 * 256 + 256,
+        "posterior": 256 * 20 + 20,
+        "decoder_hidden": 10 * 256 + 256,
+        "decoder_features": 256 * 1024 + 1024,
+        "decoder_convs_0": 16 * 64 * 64 + 64,
+        "decoder_convs_1": 16 * 64 * 32 + 32,
+        "decoder_convs_2": 16 * 32 * 32 + 32,
+        "decoder_convs_3": 16 * 32 * 3 + 3,
+    }
+
+
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (24, 3), (32, 3), (128, 1)])
+def test_shapes_and_float32_results(size, channels):
+    vae = BetaVAE(size, channels, latent_dim=4, base_channels=4, hidden_dim=8, dtype=jnp.bfloat16)
+    x = jax.random.uniform(jax.random.key(0), (2, size, size, channels), minval=-1, maxval=1)
+    params = vae.init(jax.random.key(1), x)
+    mean, log_var = vae.apply(params, x, method="encode")
+    decoded = vae.apply(params, mean, method="decode")
+    assert mean.shape == log_var.shape == (2, 4)
+    assert decoded.shape == x.shape
+    assert {mean.dtype, log_var.dtype, decoded.dtype} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+
+
+def test_bfloat16_stays_close_to_float32():
+    x = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3), minval=-1, maxval=1)
+    exact, rounded = (BetaVAE(16, 3, 4, 8, 16, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    params = exact.init(jax.random.key(1), x)
+    expected, actual = exact.apply(params, x), rounded.apply(params, x)
+    assert 0 < jnp.abs(actual - expected).max() < 0.02
+
+
+def test_raw_output_may_leave_the_image_range():
+    """Logits or means: no squashing function belongs to the network."""
+    vae = BetaVAE(16, 3, 4, 8, 16)
+    params = vae.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    shifted = jax.tree.map(lambda leaf: leaf, params)
+    shifted["params"]["decoder_convs_2"]["bias"] = jnp.array([-30.0, 0.0, 30.0])
+    out = vae.apply(shifted, jnp.zeros((1, 4)), method="decode")
+    assert out[..., 0].max() < -25
+    assert out[..., 2].min() > 25

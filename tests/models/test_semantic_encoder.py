@@ -1,0 +1,87 @@
+"""The semantic encoder: its blocks, its initial law, its switches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from cldis_jax.models.semantic_encoder import SemanticEncoder
+
+X = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3), minval=-1, maxval=1)
+
+
+def encoder(**changes):
+    sizes = {"latent_dim": 5, "base_channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1}
+    return SemanticEncoder(**(sizes | {"attention_resolutions": (4,)} | changes))
+
+
+def initialised(module, x=X):
+    return jax.jit(module.init)(jax.random.key(1), x)
+
+
+def test_z_is_float32_and_differs_between_images():
+    module = encoder()
+    z = module.apply(initialised(module), X)
+    assert z.shape == (2, 5)
+    assert z.dtype == jnp.float32
+    assert (jnp.abs(z[0] - z[1]) > 0).all()
+
+
+def test_blocks_by_name():
+    names = set(initialised(encoder(channel_multipliers=(1, 2, 2)), jnp.zeros((1, 16, 16, 3)))["params"])
+    assert names == {
+        "stem",
+        *("level_0_block_0", "level_0_down", "level_1_block_0", "level_1_down"),
+        *("level_2_block_0", "level_2_attention_0"),  # 4x4
+        *("middle_block_0", "middle_attention", "middle_block_1"),
+        *("norm", "head"),
+    }
+
+
+def test_only_attention_starts_at_zero():
+    for path, leaf in flatten_dict(initialised(encoder())["params"]).items():
+        if path[-3].startswith("norm"):
+            np.testing.assert_array_equal(leaf, 1.0 if path[-1] == "scale" else 0.0)
+        else:
+            assert (leaf == 0).all() == (path[-3] == "project"), path
+
+
+def test_blocks_hold_one_convolution():
+    params = initialised(encoder())["params"]
+    blocks = [set(tree) for name, tree in params.items() if "block" in name or name.endswith("down")]
+    assert len(blocks) == 5
+    assert all(block <= {"norm_in", "conv_in", "skip"} for block in blocks)
+
+
+def test_z_is_a_linear_read_out_of_the_mean_over_positions():
+    module = encoder()
+    params = initialised(module)
+    z, captured = module.apply(params, X, capture_intermediates=True)
+    normalised = np.asarray(captured["intermediates"]["norm"]["__call__"][0], np.float64)
+    assert normalised.shape == (2, 4, 4, 16)
+    pooled = (normalised / (1 + np.exp(-normalised))).mean(axis=(1, 2))
+    head = jax.tree.map(np.asarray, params["params"]["head"]["layer"])
+    np.testing.assert_allclose(z, pooled @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-5)
+
+
+def test_patches_become_channels():
+    module = encoder(patch_size=2)
+    params = initialised(module)["params"]
+    assert params["stem"]["layer"]["kernel"].shape == (3, 3, 12, 8)
+    assert "level_0_attention_0" in params  # 8 px in patches of 2: side 4
+
+
+def test_rematerialised_blocks_give_the_same_gradients():
+    params = initialised(encoder())
+    plain, remat = (
+        jax.jit(jax.grad(lambda p, module=module: (module.apply(p, X) ** 2).sum()))(params)
+        for module in (encoder(), encoder(remat=True))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), plain, remat)
+
+
+def test_bfloat16_stays_close_to_float32():
+    params = initialised(encoder())
+    exact, rounded = encoder().apply(params, X), encoder(dtype=jnp.bfloat16).apply(params, X)
+    assert rounded.dtype == jnp.float32
+    assert 0 < jnp.abs(exact - rounded).max() < 0.03

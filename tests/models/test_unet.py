@@ -1,0 +1,198 @@
+"""The U-Net: what it starts as, what reaches it, where attention stands, and its switches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from cldis_jax.models.unet import UNet
+
+X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+T = jnp.array([3, 700])
+Z = jax.random.normal(jax.random.key(1), (2, 5))
+CONDITIONINGS = ("adagn", "cross_attention")
+
+
+def unet(**changes):
+    sizes = {"base_channels": 8, "channel_multipliers": (1, 2), "embed_dim": 16, "num_res_blocks": 1}
+    return UNet(**(sizes | {"attention_resolutions": (4,), "token_dim": 4} | changes))
+
+
+def randomised(params):
+    """Every parameter moved, so that no layer is zero any more."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    moved = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@pytest.fixture(scope="module", params=CONDITIONINGS)
+def model(request):
+    """(conditioning, module, fresh parameters); the compiled initialisation serves several tests."""
+    module = unet(conditioning=request.param)
+    return request.param, module, jax.jit(module.init)(jax.random.key(2), X, T, Z)
+
+
+def test_output_is_exactly_zero_at_the_start(model):
+    _, module, params = model
+    out = module.apply(params, X, T, Z)
+    assert out.shape == X.shape
+    assert out.dtype == jnp.float32
+    assert (out == 0).all()
+
+
+def test_what_starts_at_zero_and_what_uniform(model):
+    """Zero: the last convolution of each residual block, each attention's projection, the head. Else PyTorch's law."""
+    _, _, params = model
+    for path, leaf in flatten_dict(params["params"]).items():
+        module = path[-3]
+        if module.startswith("norm"):
+            np.testing.assert_array_equal(leaf, 1.0 if path[-1] == "scale" else 0.0, err_msg=str(path))
+        elif module in ("conv_out", "project", "head"):
+            np.testing.assert_array_equal(leaf, 0.0, err_msg=str(path))
+        else:
+            per_scalar = int("tokens" in path)  # a leading axis over the scalars of z
+            kernel = flatten_dict(params["params"])[(*path[:-1], "kernel")]
+            bound = np.prod(kernel.shape[per_scalar:-1]) ** -0.5
+            assert 0.5 * bound < jnp.abs(leaf).max() <= bound, path
+
+
+def test_z_has_no_gradient_at_the_start_and_one_in_every_coordinate_later(model):
+    _, module, params = model
+    gradient = jax.jit(jax.grad(lambda z, params: (module.apply(params, X, T, z) * X).sum()))
+    assert (gradient(Z, params) == 0).all()
+    assert (jnp.abs(gradient(Z, randomised(params))) > 1e-6).all()
+
+
+def test_images_of_a_batch_do_not_mix(model):
+    _, module, params = model
+    apply = jax.jit(module.apply)
+    params = randomised(params)
+    before = apply(params, X, T, Z)
+    after = apply(params, X.at[1].add(1), T.at[1].set(0), Z.at[1].add(1))
+    np.testing.assert_allclose(before[0], after[0], rtol=1e-5, atol=1e-5)
+    assert jnp.abs(before[1] - after[1]).max() > 1e-2
+
+
+def test_time_matters_and_may_be_integer_or_real(model):
+    _, module, params = model
+    apply = jax.jit(module.apply)
+    params = randomised(params)
+    out = apply(params, X, T, Z)
+    np.testing.assert_allclose(out, apply(params, X, T.astype(jnp.float32), Z), rtol=1e-5, atol=1e-5)
+    assert jnp.abs(out - apply(params, X, T + 100, Z)).max() > 1e-2
+
+
+def test_dropout_acts_in_training_alone(model):
+    _, module, params = model
+    params = randomised(params)
+    apply = jax.jit(module.apply, static_argnames="train")
+    rngs = [{"dropout": jax.random.key(i)} for i in (1, 2)]
+    in_training = [apply(params, X, T, Z, train=True, rngs=rng) for rng in rngs]
+    otherwise = [apply(params, X, T, Z, train=False, rngs=rng) for rng in rngs]
+    assert jnp.abs(in_training[0] - in_training[1]).max() > 1e-2
+    np.testing.assert_array_equal(*otherwise)
+
+
+def test_bfloat16_stays_close_to_float32_and_returns_float32(model):
+    conditioning, module, params = model
+    params = jax.tree.map(lambda leaf: leaf, randomised(params))
+    exact = jax.jit(module.apply)(params, X, T, Z)
+    rounded = jax.jit(unet(conditioning=conditioning, dtype=jnp.bfloat16).apply)(params, X, T, Z)
+    assert rounded.dtype == jnp.float32
+    assert 0 < jnp.sqrt(jnp.mean((exact - rounded) ** 2)) < 0.05 * exact.std()
+
+
+def test_rematerialised_blocks_give_the_same_parameters_outputs_and_gradients(model):
+    conditioning, module, fresh = model
+    remat = unet(conditioning=conditioning, remat=True)
+    shapes = jax.eval_shape(remat.init, jax.random.key(2), X, T, Z)
+    assert jax.tree.map(lambda leaf: leaf.shape, shapes) == jax.tree.map(lambda leaf: leaf.shape, fresh)
+    params, rngs = randomised(fresh), {"dropout": jax.random.key(0)}
+
+    def gradient(module):
+        return jax.jit(jax.grad(lambda z: (module.apply(params, X, T, z, train=True, rngs=rngs) ** 2).sum()))(Z)
+
+    assert "remat" in str(jax.make_jaxpr(lambda z: remat.apply(params, X, T, z))(Z))
+    np.testing.assert_allclose(gradient(remat), gradient(module), rtol=1e-3, atol=1e-3)
+
+
+def shapes_of(module, size):
+    x = jnp.zeros((1, size, size, 3))
+    return jax.eval_shape(module.init, jax.random.key(0), x, jnp.zeros(1), jnp.zeros((1, 5)))["params"]
+
+
+def test_blocks_and_their_attention_by_name():
+    names = set(shapes_of(unet(channel_multipliers=(1, 2, 2)), 16))  # sides 16, 8, 4
+    assert {name for name in names if name.endswith("attention")} == {
+        "down_2_block_0_attention",
+        "middle_attention",
+        "up_2_block_0_attention",
+        "up_2_block_1_attention",
+    }
+    assert {name for name in names if name.endswith(("_down", "_up"))} == {
+        "down_0_down",
+        "down_1_down",
+        "up_2_up",
+        "up_1_up",
+    }
+    assert sum("_block_" in name and "attention" not in name for name in names) == 3 + 2 + 6
+
+
+def test_attention_resolutions_count_after_patching():
+    names = set(shapes_of(unet(patch_size=2), 8))  # sides 4, 2
+    assert "down_0_block_0_attention" in names
+    assert "down_1_block_0_attention" not in names
+
+
+def test_adagn_scales_by_z_in_every_residual_block():
+    params = shapes_of(unet(), 8)
+    blocks = {name for name, tree in params.items() if "conv_out" in tree}
+    assert len(blocks) == 2 + 1 + 2 + 4 + 1  # down, halving, middle, up, doubling
+    assert all(params[name]["z_scale"]["layer"]["kernel"].shape[0] == 5 for name in blocks)
+    assert not any(name.endswith("cross") for name in params)
+
+
+def test_cross_attention_stands_at_the_inner_resolutions_and_replaces_z_in_adagn():
+    params = shapes_of(
+        unet(conditioning="cross_attention", channel_multipliers=(1, 2, 2), attention_resolutions=(8,)), 16
+    )
+    assert not any("z_scale" in tree for tree in params.values())
+    assert {name for name in params if name.endswith("cross")} == {  # sides 8 and 4, not 16
+        "down_1_block_0_cross",
+        "down_2_block_0_cross",
+        "middle_cross",
+        *(f"up_{level}_block_{j}_cross" for level in (1, 2) for j in (0, 1)),
+    }
+
+
+def test_skips_join_last_in_first_out():
+    """Input widths of the decoder's blocks: the features so far beside the skip that matches in size."""
+    params = shapes_of(unet(channel_multipliers=(1, 2, 4)), 16)
+    widths = {
+        name: params[name]["conv_in"]["layer"]["kernel"].shape[2]
+        for name in params
+        if name.startswith("up_") and "conv_in" in params[name]
+    }
+    assert widths == {
+        "up_2_block_0": 32 + 32,
+        "up_2_block_1": 32 + 16,  # the halving's output
+        "up_2_up": 32,
+        "up_1_block_0": 32 + 16,
+        "up_1_block_1": 16 + 8,
+        "up_1_up": 16,
+        "up_0_block_0": 16 + 8,
+        "up_0_block_1": 8 + 8,  # the stem's output
+    }
+
+
+def test_patches_enter_before_the_stem_and_leave_after_the_head():
+    module = unet(patch_size=2)
+    params = jax.jit(module.init)(jax.random.key(0), X, T, Z)
+    assert params["params"]["stem"]["layer"]["kernel"].shape == (3, 3, 12, 8)
+    head = params["params"]["head"]["layer"]
+    assert head["kernel"].shape == (3, 3, 8, 12)
+    head["bias"] = jnp.arange(12.0)  # over (row, column, colour) of a patch
+    out = module.apply(params, X, T, Z)
+    np.testing.assert_array_equal(out, np.tile(np.arange(12.0).reshape(1, 2, 2, 3), (2, 4, 4, 1)))
