@@ -199,6 +199,19 @@ class Checkpoints:
         self.close()
 
 
+def kept_steps(workdir: str) -> list[int]:
+    """The steps of a workdir's checkpoints, rising.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
+    return steps[::-1]
+
+
 def _warn_damaged(step: int, error: Exception) -> None:
     first_line = next(iter(str(error).splitlines()), "")
     logging.warning(

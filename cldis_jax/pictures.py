@@ -1,6 +1,6 @@
 """What a model can be seen to do: reconstructions and traversals. Knows a Bundle; not training, not files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -9,33 +9,41 @@ from einops import rearrange
 from cldis_jax import visualize
 from cldis_jax.api import Bundle
 
+CHUNK = 8  # rows a batch: few compiled programs, on any machine
 TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
 
 
 def random_noise(bundle: Bundle, num: int, seed: int = 0) -> np.ndarray:
     """x_T ~ N(0, I), [num, H, W, C]."""
-    return np.asarray(jax.random.normal(jax.random.key(seed), (num, *bundle.image_shape)))
+    return np.random.default_rng(seed).standard_normal((num, *bundle.image_shape), np.float32)
 
 
-def decode_in_chunks(bundle: Bundle, x_T: np.ndarray, z: np.ndarray, num_steps: int, chunk: int) -> np.ndarray:
-    """`bundle.decode` on any number of rows in batches of one size; the last is padded, so that nothing retraces."""
-    images = []
-    for start in range(0, len(z), chunk):
-        rows = np.arange(start, start + chunk).clip(max=len(z) - 1)
-        images.append(np.asarray(bundle.decode(x_T[rows], z[rows], num_steps))[: len(z) - start])
-    return np.concatenate(images)
+def in_chunks(function: Callable[..., jax.Array], *arrays: np.ndarray, size: int = CHUNK) -> np.ndarray:
+    """`function` on any number of rows in batches of one size; the last is padded, so that nothing retraces."""
+    num, results = len(arrays[0]), []
+    for start in range(0, num, size):
+        rows = np.arange(start, start + size).clip(max=num - 1)
+        results.append(np.asarray(function(*(array[rows] for array in arrays)))[: num - start])
+    return np.concatenate(results)
+
+
+def decode_in_chunks(bundle: Bundle, x_T: np.ndarray, z: np.ndarray, num_steps: int, chunk: int = CHUNK) -> np.ndarray:
+    """`bundle.decode` on any number of rows."""
+    return in_chunks(lambda x_T, z: bundle.decode(x_T, z, num_steps), x_T, z, size=chunk)
 
 
 def reconstructions(bundle: Bundle, images: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
     """The images and each way to reconstruct them, by label, each [B, H, W, C]."""
-    rows = {"original": np.asarray(images)}
+    images = np.asarray(images)
+    rows = {"original": images}
     if bundle.has_diffusion:
-        z = bundle.encode(images)
-        rows["z_sem, random x_T"] = np.asarray(bundle.decode(random_noise(bundle, len(images)), z, num_steps))
-        x_T = bundle.encode_noise(images, z, num_steps)
-        rows["z_sem, inferred x_T"] = np.asarray(bundle.decode(x_T, z, num_steps))
+        z = in_chunks(bundle.encode, images)
+        x_T = in_chunks(lambda x, z: bundle.encode_noise(x, z, num_steps), images, z)
+        rows["z_sem, random x_T"] = decode_in_chunks(bundle, random_noise(bundle, len(images)), z, num_steps)
+        rows["z_sem, inferred x_T"] = decode_in_chunks(bundle, x_T, z, num_steps)
     if bundle.has_vae:
-        rows["VAE"] = np.asarray(bundle.decode_vae(bundle.encode_posterior(images)[0]))
+        z = in_chunks(lambda x: bundle.encode_posterior(x)[0], images)
+        rows["VAE"] = in_chunks(bundle.decode_vae, z)
     return rows
 
 
@@ -58,14 +66,14 @@ def traverse(
 ) -> np.ndarray:
     """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at one x_T."""
     std = np.asarray(bundle.moments(latent).std)
-    z = np.asarray(bundle.represent(image[None], latent))[0]
+    z = in_chunks(lambda x: bundle.represent(x, latent), image[None])[0]
     codes = traversal_codes(z, np.diag(std), np.asarray(TRAVERSAL_STDS))
     flat = codes.reshape(-1, codes.shape[-1]).astype(np.float32)
     if latent == "z_disen":
-        images = np.asarray(bundle.decode_vae(flat))
+        images = in_chunks(bundle.decode_vae, flat)
     else:
         x_T = random_noise(bundle, 1) if x_T is None else x_T
-        images = decode_in_chunks(bundle, x_T.repeat(len(flat), axis=0), flat, num_steps, len(TRAVERSAL_STDS) * 2)
+        images = decode_in_chunks(bundle, x_T.repeat(len(flat), axis=0), flat, num_steps)
     return rearrange(images, "(k s) h w c -> k s h w c", k=len(codes))
 
 

@@ -11,7 +11,7 @@ from cldis_jax.metrics import inception, lpips, weights
 
 LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
 
-__all__ = ["METRICS", "Context", "Settings", "check"]
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "Context", "Settings", "check"]
 
 
 def needs_factors(context: Context) -> None:
@@ -51,12 +51,11 @@ def needs_denoiser(context: Context) -> None:
         raise ValueError("z_usage asks the denoiser, but this model is a VAE alone (diffusion.weight=0)")
 
 
-def needs_directions(context: Context) -> None:
-    decoded.directions_of(context, context.bundle.z_std)
-
-
 class Metric(NamedTuple):
-    """`measure` gives {name: {mean, std, floors}} and perhaps a `note`; `needs` raise where something is lacking."""
+    """`measure` gives {name: {mean, std, floors}} and perhaps a `note`; `needs` raise where something is lacking.
+
+    What has an interval in place of seeds gives plain {name: value}, `floors` {kind: {name: value}} and `details`.
+    """
 
     measure: Callable[[Context], dict[str, Any]]
     needs: tuple[Callable[[Context], None], ...] = ()
@@ -87,8 +86,11 @@ METRICS = {
     "fid": Metric(decoded.frechet, (needs_inception,)),
     "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
     "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
-    "content_tracking": Metric(decoded.content_tracking, (needs_directions,)),
+    "content_tracking": Metric(decoded.content_tracking, (decoded.needs_tracker,)),
 }
+
+
+HIGHER_IS_BETTER = tuple(name for name in METRICS if name not in ("fid", "reconstruction", "z_usage"))
 
 
 def check(context: Context, names: list[str]) -> None:

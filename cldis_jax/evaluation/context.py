@@ -18,6 +18,7 @@ class Settings:
     """What is measured on how much; the flags of `cldis_jax.evaluate` explain each."""
 
     workdir: str
+    out: str = ""  # folder of pictures; empty: the workdir
     workdirs: tuple[str, ...] = ()
     latent: str = "z_sem"
     seeds: int = 3
@@ -27,10 +28,12 @@ class Settings:
     num_test: int = 5_000
     num_decoded: int = 128
     num_generated: int = 10_000
-    num_tracked: int = 8
+    num_tracked: int = 16
     decode_steps: Sequence[int] = (10, 20, 50, 100)
     protocol: str = "exact"
     directions: str = "axes"
+    tracker: str = "lk"
+    tapir_checkpoint: str = ""
     inception_weights: str = ""
     lpips_weights: tuple[str, ...] = ()
 

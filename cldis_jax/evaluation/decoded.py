@@ -13,10 +13,13 @@ from cldis_jax import diffusion, editing, navigation_results, pictures, state
 from cldis_jax.evaluation.context import Context, subset, summary
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
+from cldis_jax.metrics.content_tracking_pictures import save_all
+from cldis_jax.metrics.trackers import WINDOW, make_tracker
 
 BATCH = 32
 IGNORED = 1.01  # L_diff with a wrong z, in units of that with the right one, up to which z makes no difference
 KINDS = ("inferred x_T", "random x_T")
+TRACKED = ("score", "consistency", "independence", "activity")
 
 
 def images_of(context: Context, indices: np.ndarray) -> np.ndarray:
@@ -136,31 +139,51 @@ def _colour(images) -> np.ndarray:
 
 
 def content_tracking(context: Context) -> dict[str, Any]:
-    """Content tracking of the latent's axes or of navigated directions; the floor is random directions."""
+    """Content tracking of the latent's axes or of navigated directions, with its pictures; the floor is random
+    directions on the same images. `low` and `high` are the 95 % bootstrap interval over images."""
     settings, bundle = context.settings, context.bundle
     codes = context.codes(context.pool)
     scales = codes.std(axis=0)
     directions = directions_of(context, scales)
     candidates, which = context.unseen
+    indices = subset(candidates, settings.num_tracked, 0)
+    x_T = pictures.random_noise(bundle, len(indices))  # one an image, kept along its traversals
     paint = navigation_results.painter(bundle, settings.latent)
 
-    def score(rows, seed):
-        indices = subset(candidates, settings.num_tracked, seed)
-        x_T = pictures.random_noise(bundle, len(indices), seed)  # one an image, kept along its traversals
-        found = measure(
-            lambda z, image: paint(z.astype(np.float32), x_T[image]), context.codes(indices), rows, progress=True
-        ).summary(bootstrap=0)
-        return {name: found[name] for name in ("score", "consistency", "independence", "activity")}
+    def track(rows):
+        return measure(
+            lambda z, image: paint(z.astype(np.float32), x_T[image]),
+            context.codes(indices),
+            rows,
+            tracker=settings.tracker,
+            checkpoint=settings.tapir_checkpoint or None,
+            progress=True,
+        )
 
     def random_directions(seed):
         return navigation_results.rival_directions(codes, len(directions), seed)["random"][: len(directions)] * scales
 
-    floors = {"random_directions": [score(random_directions(seed), seed) for seed in range(settings.floor_seeds)]}
-    runs = [score(directions, seed) for seed in range(settings.seeds)]
-    num = min(settings.num_tracked, len(candidates))
-    return summary(runs, floors) | {
-        "note": f"{len(directions)} directions ({settings.directions}), {num} {which} images"
+    tracked = track(directions)
+    kind = settings.latent if settings.directions == "axes" else "direction "
+    save_all(tracked, settings.out or settings.workdir, [f"{kind}[{k}]" for k in range(len(directions))])
+    floors = [track(random_directions(seed)).summary(bootstrap=0) for seed in range(settings.floor_seeds)]
+    found = tracked.summary()
+    return {name: found[name] for name in (*TRACKED, "low", "high")} | {
+        "floors": {"random_directions": {name: float(np.mean([f[name] for f in floors])) for name in TRACKED}},
+        "details": {name: value for name, value in found.items() if name not in (*TRACKED, "low", "high")},
+        "note": f"{len(directions)} directions ({settings.directions}), {len(indices)} {which} images, "
+        f"95 % interval {found['low']:.3f} to {found['high']:.3f}; decoding took {found['seconds']['decoding']:.0f} of "
+        f"{found['seconds']['total']:.0f} s",
     }
+
+
+def needs_tracker(context: Context) -> None:
+    """Raise where the tracker or the directions are not to be had."""
+    directions_of(context, context.bundle.z_std)
+    make_tracker(context.settings.tracker, context.settings.tapir_checkpoint or None)
+    size = context.bundle.config.data.image_size
+    if size < WINDOW:
+        raise ValueError(f"content tracking needs images of {WINDOW} pixels a side or more, this model's have {size}")
 
 
 def directions_of(context: Context, scales: np.ndarray) -> np.ndarray:

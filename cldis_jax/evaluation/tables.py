@@ -23,11 +23,15 @@ def published(dataset: str) -> list[dict[str, str]]:
 
 
 def rows(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(metric, name, score) of all scores, notes left out."""
+    """(metric, name, score) of all scores, each with its mean, std (None where there is an interval) and floors."""
     for metric, scores in results.items():
         for name, score in scores.items():
-            if name != "note":
-                yield metric, name, score
+            if name in ("note", "floors", "details"):
+                continue
+            if not isinstance(score, dict):
+                floors = {kind: values[name] for kind, values in scores["floors"].items() if name in values}
+                score = {"mean": score, "std": None, "floors": floors}
+            yield metric, name, score
 
 
 def notes(results: dict[str, Any]) -> list[str]:
@@ -47,7 +51,7 @@ def cells(results: dict[str, Any]) -> tuple[Row, list[Row]]:
         (
             metric,
             name,
-            f"{score['mean']:.4g} ± {score['std']:.2g}",
+            f"{score['mean']:.4g}" + ("" if score["std"] is None else f" ± {score['std']:.2g}"),
             *(f"{score['floors'][kind]:.4g}" if kind in score.get("floors", {}) else "-" for kind in kinds),
         )
         for metric, name, score in rows(results)
