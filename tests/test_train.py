@@ -179,6 +179,25 @@ def test_sigterm_saves_first(tmp_path):
     assert f"stopped at step {step} and saved" in output
 
 
+def test_kill_9_loses_only_the_steps_since_the_last_save(tmp_path):
+    """Killed at two moments; the run that goes on ends as one that was never killed."""
+    every, killed = 3, tmp_path / "killed"
+    for saves in (2, 4):
+        run = start(killed, "--config.train.steps=1000000", f"--config.checkpoint.every_steps={every}")
+        deadline, saved = time.time() + 300, killed / "checkpoints" / str(saves * every)
+        while not saved.exists() and time.time() < deadline and run.poll() is None:
+            time.sleep(0.01)
+        run.kill()
+        run.communicate(timeout=120)
+        with checkpoint.Checkpoints(str(killed), read_only=True) as checkpoints:
+            newest = checkpoints.steps()[0]
+        assert newest >= saves * every
+    c = scenes.get_config("tiny")
+    c.train.steps, c.train.num_pictures, c.checkpoint.every_steps = newest + 2, 2, 1000
+    resumed = train.train(c, str(killed))
+    assert resumed["params_sha256"] == train.train(c, str(tmp_path / "whole"))["params_sha256"]
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
