@@ -30,7 +30,7 @@ DIRECTIONS = flags.DEFINE_string("directions", None, "directions.npz of cldis_ja
 RANGE = flags.DEFINE_float("range", 2.5, "a traversal goes from minus to plus this many standard deviations")
 COLUMNS = flags.DEFINE_integer("columns", 7, "pictures in a row of a traversal")
 FRAMES = flags.DEFINE_integer("frames", 12, "pictures of an interpolation and of an animation")
-ANIMATION = flags.DEFINE_enum("animation", None, ["gif", "webp"], "also animate traversals and interpolations")
+ANIMATION = flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "of traversals and interpolations")
 NUM_STEPS = flags.DEFINE_integer("num_steps", None, "DDIM steps of decoding (default: the config's decode_steps)")
 ENCODE_STEPS = flags.DEFINE_integer("encode_steps", 250, "DDIM steps of encoding to x_T [Diff-AE: 250]")
 SEED = flags.DEFINE_integer("seed", 0, "of random x_T")
@@ -75,7 +75,7 @@ def write_traversals(editor, outputs, names, images, rows, steps, kind) -> None:
         code = editor.encode(image[None])
         grid = editor.traverse(code, steps[rows], shifts)
         outputs.png(f"{name}_traverse.png", visualize.grid(grid, labels, [f"{s:+.2g} std" for s in shifts]))
-        if ANIMATION.value:
+        if ANIMATION.value != "none":
             moving = editor.traverse(code, steps[rows], frame_shifts)
             frames = [tiled(moving[:, i], labels, f"{s:+.1f} std") for i, s in enumerate(frame_shifts)]
             outputs.animation(f"{name}_traverse.{ANIMATION.value}", frames)
@@ -90,7 +90,7 @@ def write_interpolation(editor, outputs, pair, images) -> None:
     shown = np.concatenate([images[:1], frames, images[1:]])
     labels = [pair[0].stem, *(f"{w:.2f}" for w in np.linspace(0, 1, FRAMES.value)), pair[1].stem]
     outputs.png(f"{interpolation_name(pair)}.png", visualize.grid(shown[None], [], labels))
-    if ANIMATION.value:
+    if ANIMATION.value != "none":
         animated = [visualize.grid(frame[None, None]) for frame in frames]
         outputs.animation(f"{interpolation_name(pair)}.{ANIMATION.value}", animated)
 

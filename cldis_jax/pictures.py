@@ -61,18 +61,16 @@ def traversal_codes(z: np.ndarray, directions: np.ndarray, shifts: np.ndarray) -
     return z + shifts[None, :, None] * directions[:, None, :]
 
 
-def traverse(
-    bundle: Bundle, image: np.ndarray, latent: str, num_steps: int, x_T: np.ndarray | None = None
-) -> np.ndarray:
-    """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at one x_T."""
+def traverse(bundle: Bundle, image: np.ndarray, latent: str, num_steps: int) -> np.ndarray:
+    """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at its own x_T."""
     std = np.asarray(bundle.moments(latent).std)
-    z = in_chunks(lambda x: bundle.represent(x, latent), image[None])[0]
-    codes = traversal_codes(z, np.diag(std), np.asarray(TRAVERSAL_STDS))
+    z = in_chunks(lambda x: bundle.represent(x, latent), image[None])
+    codes = traversal_codes(z[0], np.diag(std), np.asarray(TRAVERSAL_STDS))
     flat = codes.reshape(-1, codes.shape[-1]).astype(np.float32)
     if latent == "z_disen":
         images = in_chunks(bundle.decode_vae, flat)
     else:
-        x_T = random_noise(bundle, 1) if x_T is None else x_T
+        x_T = in_chunks(lambda x, z: bundle.encode_noise(x, z, num_steps), image[None], z)
         images = decode_in_chunks(bundle, x_T.repeat(len(flat), axis=0), flat, num_steps)
     return rearrange(images, "(k s) h w c -> k s h w c", k=len(codes))
 
@@ -80,6 +78,7 @@ def traverse(
 def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """(name, uint8 picture) of everything that is drawn while training, for a few images [B, H, W, C]."""
     num_steps = bundle.config.diffusion.decode_steps
+    images = np.asarray(images)
     rows = reconstructions(bundle, images, num_steps)
     yield "reconstructions", visualize.grid(np.stack(list(rows.values())), list(rows), title=f"step {bundle.step}")
     columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]

@@ -2,7 +2,7 @@
 
     python -m cldis_jax.main --config=configs/mpi3d.py --config.data.path=PATH --workdir=runs/mpi3d
 
-One GPU. Not run by us.
+One GPU; not run by us. `configs/mpi3d.py:cpu`: 32 px and a small net, as in configs/scenes.py.
 """
 
 from ml_collections import ConfigDict
@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from configs import scenes
 
 
-def get_config() -> ConfigDict:
-    config = scenes.get_config()
+def get_config(size: str = "full") -> ConfigDict:
+    config = scenes.get_config(size)
     config.data.source = "mpi3d"
     config.data.name = "toy"
     config.data.holdout = 0.0

@@ -49,9 +49,9 @@ def get_config(size: str = "full") -> ConfigDict:
     config.vae.beta = 2.0
     config.vae.beta_min = 0.5
     config.feedback.lead_capacity = 4.0
-    config.train.steps = 1_900
-    config.train.picture_every = 950
-    config.checkpoint.every_steps = 500
+    config.train.steps = 1_600
+    config.train.picture_every = 800
+    config.checkpoint.every_steps = 400
     if size == "cpu":
         return config
 
