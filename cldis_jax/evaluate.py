@@ -27,15 +27,28 @@ STEP = flags.DEFINE_list(
 )
 OUT = flags.DEFINE_string("out", None, "folder of the results (default: WORKDIR)")
 SEEDS = flags.DEFINE_integer("seeds", DEFAULT.seeds, "of every score: mean ± std", lower_bound=1)
-FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "of every floor: mean", lower_bound=1)
+FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "of every floor: mean; 0: none", lower_bound=0)
+POOL = flags.DEFINE_enum(
+    "pool",
+    DEFAULT.pool,
+    evaluation.POOLS,
+    "images that samples come from: all, or those held out from training (factor_vae, beta_vae, which choose factors: "
+    "always all)",
+)
 NUM_IMAGES = flags.DEFINE_integer(
     "num_images",
     DEFAULT.num_images,
-    "images, drawn by a seed, that samples come from; 0: the whole set (factor_vae, beta_vae: always the whole)",
+    "images of --pool, drawn by a seed, that samples come from; 0: its every image",
     lower_bound=0,
 )
 NUM_TRAIN = flags.DEFINE_integer("num_train", DEFAULT.num_train, "training samples or votes", lower_bound=2)
 NUM_TEST = flags.DEFINE_integer("num_test", DEFAULT.num_test, "test samples or votes", lower_bound=1)
+NUM_VOTES = flags.DEFINE_integer(
+    "num_votes",
+    DEFAULT.num_votes,
+    "training votes of factor_vae and beta_vae, half as many to test; 0: --num_train, --num_test",
+    lower_bound=0,
+)
 NUM_DECODED = flags.DEFINE_integer("num_decoded", DEFAULT.num_decoded, "images of reconstruction", lower_bound=1)
 NUM_GENERATED = flags.DEFINE_integer("num_generated", DEFAULT.num_generated, "images of fid", lower_bound=2)
 NUM_TRACKED = flags.DEFINE_integer("num_tracked", DEFAULT.num_tracked, "images of content_tracking", lower_bound=1)
@@ -55,7 +68,7 @@ def settings_of(bundle: api.Bundle) -> evaluation.Settings:
     for text in DECODE_STEPS.value:
         if not text.isdigit() or not 1 <= int(text) <= limit:
             raise ValueError(f"--decode_steps: {text!r} is not a number of steps in 1..{limit}")
-    simple = (SEEDS, FLOOR_SEEDS, NUM_IMAGES, NUM_TRAIN, NUM_TEST, NUM_DECODED, NUM_GENERATED, NUM_TRACKED)
+    numbers = (SEEDS, FLOOR_SEEDS, NUM_IMAGES, NUM_TRAIN, NUM_TEST, NUM_VOTES, NUM_DECODED, NUM_GENERATED, NUM_TRACKED)
     return evaluation.Settings(
         workdir=WORKDIR.value,
         out=OUT.value or "",
@@ -65,7 +78,7 @@ def settings_of(bundle: api.Bundle) -> evaluation.Settings:
         decode_steps=tuple(int(text) for text in DECODE_STEPS.value),
         inception_weights=INCEPTION.value,
         lpips_weights=tuple(LPIPS.value),
-        **{flag.name: flag.value for flag in (*simple, PROTOCOL, DIRECTIONS, TRACKER)},
+        **{flag.name: flag.value for flag in (*numbers, POOL, PROTOCOL, DIRECTIONS, TRACKER)},
     )
 
 

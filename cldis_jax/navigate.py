@@ -24,6 +24,7 @@ from cldis_jax import (
     partitioning,
     pictures,
     report,
+    state,
     visualize,
 )
 
@@ -95,14 +96,14 @@ def main() -> None:
     # Search
     search = navigation_training.Search(config, bundle, codes)
     started = time.perf_counter()
-    state, history, steps_done = search.fit(str(folder))
+    found, history, steps_done = search.fit(str(folder))
     seconds = time.perf_counter() - started
 
     # Results
-    measured = search.measure(state.params, fresh, EVAL_BATCHES.value)
+    measured = search.measure(found.params, fresh, EVAL_BATCHES.value)
     if jax.process_index() != 0:
         return
-    A = np.asarray(navigation.direction_matrix(config, partitioning.to_host(state.params["directions"])))
+    A = np.asarray(navigation.direction_matrix(config, partitioning.to_host(found.params["directions"])))
     ranking = np.argsort(-measured["accuracy"], kind="stable")
     results = {
         "rca": measured["rca"],
@@ -113,7 +114,7 @@ def main() -> None:
         "accuracy": measured["accuracy"].tolist(),
         "fresh_pairs": int(measured["count"].sum()),
         "latent": latent,
-        "steps": int(state.step),
+        "steps": int(found.step),
         "seconds_per_step": seconds / steps_done if steps_done else None,
         "config": checkpoint.config_to_json(config),
     }
@@ -121,7 +122,8 @@ def main() -> None:
     paint = navigation_results.painter(bundle, latent)
     rng = np.random.default_rng(config.train.seed)
     rows = rng.choice(len(fresh), min(NUM_NAMED, len(fresh)), replace=False)
-    x_T = pictures.random_noise(bundle, len(rows), config.train.seed)
+    images = np.asarray(state.to_unit_range(source.fetch(fresh_indices[rows])))
+    x_T = pictures.own_noise(bundle, images, bundle.config.diffusion.decode_steps)
     shown, noise = fresh[rows[:NUM_SHOWN]], x_T[:NUM_SHOWN]
     shown_shift = min(config.max_shift, MAX_SHOWN_SHIFT)
     sheet = navigation_results.contact_sheet(paint, shown, noise, steps, ranking, measured["accuracy"], shown_shift)

@@ -27,6 +27,14 @@ def in_chunks(function: Callable[..., jax.Array], *arrays: np.ndarray, size: int
     return np.concatenate(results)
 
 
+def own_noise(bundle: Bundle, images: np.ndarray, num_steps: int) -> np.ndarray:
+    """The x_T of images [B, H, W, C] themselves, by inversion; of a model without a Diff-AE, which needs none, 0."""
+    if not bundle.has_diffusion:
+        return np.zeros_like(images)
+    z = in_chunks(bundle.encode, images)
+    return in_chunks(lambda x, z: bundle.encode_noise(x, z, num_steps), images, z)
+
+
 def decode_in_chunks(bundle: Bundle, x_T: np.ndarray, z: np.ndarray, num_steps: int, chunk: int = CHUNK) -> np.ndarray:
     """`bundle.decode` on any number of rows."""
     return in_chunks(lambda x_T, z: bundle.decode(x_T, z, num_steps), x_T, z, size=chunk)
@@ -38,9 +46,11 @@ def reconstructions(bundle: Bundle, images: np.ndarray, num_steps: int) -> dict[
     rows = {"original": images}
     if bundle.has_diffusion:
         z = in_chunks(bundle.encode, images)
-        x_T = in_chunks(lambda x, z: bundle.encode_noise(x, z, num_steps), images, z)
-        rows["z_sem, random x_T"] = decode_in_chunks(bundle, random_noise(bundle, len(images)), z, num_steps)
-        rows["z_sem, inferred x_T"] = decode_in_chunks(bundle, x_T, z, num_steps)
+        for kind, x_T in (
+            ("random", random_noise(bundle, len(images))),
+            ("inferred", own_noise(bundle, images, num_steps)),
+        ):
+            rows[f"z_sem, {kind} x_T"] = decode_in_chunks(bundle, x_T, z, num_steps)
     if bundle.has_vae:
         z = in_chunks(lambda x: bundle.encode_posterior(x)[0], images)
         rows["VAE"] = in_chunks(bundle.decode_vae, z)
@@ -64,13 +74,13 @@ def traversal_codes(z: np.ndarray, directions: np.ndarray, shifts: np.ndarray) -
 def traverse(bundle: Bundle, image: np.ndarray, latent: str, num_steps: int) -> np.ndarray:
     """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at its own x_T."""
     std = np.asarray(bundle.moments(latent).std)
-    z = in_chunks(lambda x: bundle.represent(x, latent), image[None])
-    codes = traversal_codes(z[0], np.diag(std), np.asarray(TRAVERSAL_STDS))
+    z = in_chunks(lambda x: bundle.represent(x, latent), image[None])[0]
+    codes = traversal_codes(z, np.diag(std), np.asarray(TRAVERSAL_STDS))
     flat = codes.reshape(-1, codes.shape[-1]).astype(np.float32)
     if latent == "z_disen":
         images = in_chunks(bundle.decode_vae, flat)
     else:
-        x_T = in_chunks(lambda x, z: bundle.encode_noise(x, z, num_steps), image[None], z)
+        x_T = own_noise(bundle, image[None], num_steps)
         images = decode_in_chunks(bundle, x_T.repeat(len(flat), axis=0), flat, num_steps)
     return rearrange(images, "(k s) h w c -> k s h w c", k=len(codes))
 
@@ -84,8 +94,7 @@ def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str,
     columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]
     for latent, present in (("z_sem", bundle.has_diffusion), ("z_disen", bundle.has_vae)):
         if present:
-            labels = [f"{latent}[{i}]" for i in range(bundle.config.model.latent_dim)]
-            yield (
-                f"traversals_{latent}",
-                visualize.grid(traverse(bundle, images[0], latent, num_steps), labels, columns, f"step {bundle.step}"),
-            )
+            order = np.argsort(-np.asarray(bundle.moments(latent).std), kind="stable")  # those that say most come first
+            traversals = traverse(bundle, images[0], latent, num_steps)[order]
+            labels = [f"{latent}[{i}]" for i in order]
+            yield f"traversals_{latent}", visualize.grid(traversals, labels, columns, f"step {bundle.step}")

@@ -14,6 +14,14 @@ from cldis_jax.chips import Topology
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "slice to compile for: generation and chips along each axis")
+EFFORT = flags.DEFINE_float(
+    "effort",
+    0.0,
+    "of XLA's optimisation, -1 to 1: below 0 it compiles sooner a program that is a little slower than the one that "
+    "training runs (0)",
+    lower_bound=-1.0,
+    upper_bound=1.0,
+)
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of tables")
 OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
 
@@ -22,7 +30,7 @@ def main() -> None:
     cli.require(CONFIG)
     topology = Topology.parse(TOPOLOGY.value)
     jax.config.update("jax_platforms", "cpu")
-    facts = planning.plan(CONFIG.value, topology)
+    facts = planning.plan(CONFIG.value, topology, EFFORT.value)
     if OUT.value:
         report.write_json(OUT.value, facts)
     print(json.dumps(facts) if JSON.value else planning.tables(facts))

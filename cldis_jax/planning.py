@@ -48,8 +48,12 @@ def devices_of(topology: Topology) -> list:
     return list(description.devices)
 
 
-def compile_step(config: ConfigDict, topology: Topology) -> tuple[jax.stages.Compiled, dict[str, Any]]:
+def compile_step(
+    config: ConfigDict, topology: Topology, effort: float = 0.0
+) -> tuple[jax.stages.Compiled, dict[str, Any]]:
     """The compiled training step of a config on a slice, and what is known of it before it is compiled.
+
+    `effort` in [-1, 1] is how much time XLA gives to making the program fast; training compiles with 0.
 
     Raises:
       ValueError: the mesh or the batch does not suit the slice, or the step does not fit its memory.
@@ -68,13 +72,15 @@ def compile_step(config: ConfigDict, topology: Topology) -> tuple[jax.stages.Com
         "mesh": dict(mesh.shape),
         "global_batch": config.data.batch_size,
         "accumulate": config.train.accumulate,
+        "effort": effort,
         "parameters": num_params,
         "gradient_bytes": num_params * api.compute_dtype(config, "tpu").itemsize,
         "state_arrays": len(jax.tree.leaves(program.abstract_state)),
     }
     began = time.perf_counter()
     try:
-        compiled = program.update.lower(program.abstract_state, program.abstract_batch).compile()
+        lowered = program.update.lower(program.abstract_state, program.abstract_batch)
+        compiled = lowered.compile({"exec_time_optimization_effort": effort} if effort else None)
     except jax.errors.JaxRuntimeError as error:
         used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
         if not used:
@@ -86,9 +92,9 @@ def compile_step(config: ConfigDict, topology: Topology) -> tuple[jax.stages.Com
     return compiled, facts | {"compile_seconds": time.perf_counter() - began}
 
 
-def plan(config: ConfigDict, topology: Topology) -> dict[str, Any]:
+def plan(config: ConfigDict, topology: Topology, effort: float = 0.0) -> dict[str, Any]:
     """All figures; FLOPs and bytes are of one chip and one optimiser step."""
-    compiled, facts = compile_step(config, topology)
+    compiled, facts = compile_step(config, topology, effort)
     chip, memory, costs = topology.chip, compiled.memory_analysis(), compiled.cost_analysis()
     module = hlo.Module(compiled.as_text())
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -140,7 +146,8 @@ def tables(facts: dict[str, Any]) -> str:
     for kind in hlo.COLLECTIVES:
         count, size = (facts["collectives"][f"{kind}_{what}"] for what in ("count", "bytes"))
         rows.append((kind.replace("_", "-"), f"{count} of {_mebibytes(size)} in all" if count else "none"))
-    rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s"))
+    effort = f" with effort {facts['effort']:g}" if facts["effort"] else ""
+    rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s{effort}"))
     buffers = [(_mebibytes(b["bytes"]), b["shape"], b["origin"]) for b in facts["largest_buffers"]]
     return (
         report.table(rows, ("what", "value")) + "\n\n" + report.table(buffers, ("largest buffers", "shape", "origin"))

@@ -9,6 +9,8 @@
 #   --gpus             job i has GPU i of this machine to itself
 #   --machines=M       machines that share DIR, each running this very command
 #   --machine=J        which of them this one is, 0 to M-1; the table is complete when all are through
+#   --seeds=N, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
+#                      passed on to python -m cldis_jax.tables; paths are absolute
 #
 # Running it again runs only what is missing.
 #
@@ -17,7 +19,7 @@
 #     --jobs=8 --gpus --machines=4 --machine=$SLURM_ARRAY_TASK_ID'
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
-table='' out='' scale=cpu jobs=1 machines=1 machine=0 gpus=0
+table='' out='' scale=cpu jobs=1 machines=1 machine=0 gpus=0 passed_on=()
 for arg in "$@"; do
   case $arg in
     -h | --help) usage && exit ;;
@@ -29,6 +31,7 @@ for arg in "$@"; do
     --machines=*) machines=${arg#*=} ;;
     --machine=*) machine=${arg#*=} ;;
     --gpus) gpus=1 ;;
+    --seeds=* | --steps=* | --data=* | --inception_weights=* | --lpips_weights=*) passed_on+=("$arg") ;;
     *) refuse "unknown argument $arg" ;;
   esac
 done
@@ -40,7 +43,7 @@ require table out
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ((!gpus)) || run export EXTRAS=gpu
 run source launch/setup.sh
-tables=(python -m cldis_jax.tables --table="$table" --out="$out" --scale="$scale")
+tables=(python -m cldis_jax.tables --table="$table" --out="$out" --scale="$scale" ${passed_on[@]+"${passed_on[@]}"})
 pids=()
 for ((job = 0; job < jobs; job++)); do
   device=()

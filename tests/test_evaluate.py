@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from cldis_jax import api, cli, evaluation, train
-from cldis_jax.evaluation import decoded, tables
+from cldis_jax import api, cli, data, evaluation, train
+from cldis_jax.evaluation import decoded, labelled, tables
 from cldis_jax.evaluation.context import subset, summary
 from configs import scenes
 
@@ -165,6 +165,39 @@ def test_draws_come_from_the_pool_without_repetition(context):
     assert np.isin(drawn, context.pool).all()
     np.testing.assert_array_equal(drawn, context.draw(200, seed=0))
     assert (drawn != context.draw(200, seed=1)).any()
+
+
+def test_the_heldout_pool_is_what_training_did_not_see(context):
+    held_out = with_settings(context, pool="heldout", num_images=0, seeds=1)
+    _, expected = data.split(len(context.source), context.bundle.config.data.holdout)
+    np.testing.assert_array_equal(held_out.pool, expected)
+    drawn = held_out.draw(len(expected), seed=0)
+    assert len(np.unique(drawn)) == len(expected)
+    with pytest.raises(ValueError, match="too few"):
+        held_out.draw(len(expected) + 1, seed=0)
+
+
+def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
+    config = context.bundle.config.copy_and_resolve_references()
+    config.data.holdout = 0.0
+    bundle = dataclasses.replace(context.bundle, functions=api.make_functions(config))
+    seen_all = evaluation.Context(dataclasses.replace(context.settings, pool="heldout"), bundle)
+    with pytest.raises(ValueError, match="saw every image"):
+        evaluation.check(seen_all, ["mig"])
+
+
+def test_floors_can_be_left_out(context):
+    scores = evaluation.METRICS["mig"].measure(with_settings(context, floor_seeds=0, seeds=1))
+    assert scores["mig"]["floors"] == {}
+
+
+@pytest.mark.parametrize(("num_votes", "expected"), [(0, (300, 150)), (40, (40, 20))])
+def test_numbers_of_votes(context, num_votes, expected):
+    def metric(represent, sizes, *, seed, num_train, num_eval):
+        return {"train": num_train, "eval": num_eval}
+
+    scores = labelled.intervened(metric, with_settings(context, num_votes=num_votes, floor_seeds=0, seeds=1))
+    assert (scores["train"]["mean"], scores["eval"]["mean"]) == expected
 
 
 def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):

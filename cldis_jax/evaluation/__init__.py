@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from cldis_jax import metrics
 from cldis_jax.evaluation import decoded, labelled
-from cldis_jax.evaluation.context import Context, Settings
+from cldis_jax.evaluation.context import POOLS, Context, Settings
 from cldis_jax.metrics import inception, lpips, weights
 
 LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
 
-__all__ = ["HIGHER_IS_BETTER", "METRICS", "Context", "Settings", "check"]
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "POOLS", "Context", "Settings", "check"]
 
 
 def needs_factors(context: Context) -> None:
@@ -99,6 +99,8 @@ def check(context: Context, names: list[str]) -> None:
         if name not in METRICS:
             raise ValueError(f"--metrics: {name!r} is unknown; choose from {', '.join(METRICS)}")
     settings, bundle = context.settings, context.bundle
+    if settings.pool == "heldout" and bundle.config.data.holdout == 0:
+        raise ValueError("--pool=heldout: this model saw every image in training (data.holdout=0)")
     if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[settings.latent]:
         field = {"z_sem": "diffusion", "z_disen": "vae"}[settings.latent]
         raise ValueError(f"--latent={settings.latent}: this model has none, it was trained with {field}.weight=0")

@@ -10,6 +10,7 @@ import numpy as np
 from cldis_jax import api, data
 from cldis_jax.evaluation.codes import Codes, RandomMix, Untrained
 
+POOLS = ("all", "heldout")
 Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
 
 
@@ -23,9 +24,11 @@ class Settings:
     latent: str = "z_sem"
     seeds: int = 3
     floor_seeds: int = 1
+    pool: str = "all"
     num_images: int = 20_000
     num_train: int = 10_000
     num_test: int = 5_000
+    num_votes: int = 0
     num_decoded: int = 128
     num_generated: int = 10_000
     num_tracked: int = 16
@@ -51,8 +54,12 @@ class Context:
 
     @functools.cached_property
     def pool(self) -> np.ndarray:
-        """The images that samples are drawn from: the whole set, or `num_images` of it, drawn by seed 0."""
-        return subset(np.arange(len(self.source)), self.settings.num_images or len(self.source), 0)
+        """The images that samples come from: the whole set or its held-out part, or `num_images` drawn by seed 0."""
+        if self.settings.pool == "heldout":
+            _, candidates = data.split(len(self.source), self.bundle.config.data.holdout)
+        else:
+            candidates = np.arange(len(self.source))
+        return subset(candidates, self.settings.num_images or len(candidates), 0)
 
     @property
     def whole(self) -> bool:
@@ -92,7 +99,7 @@ class Context:
 
     def scored(self, score: Callable[[Represent, int], dict[str, float]], labels) -> dict[str, Any]:
         """Mean and deviation over seeds of `score(represent, seed)`, beside the floors of a random mix of `labels` and
-        of an untrained encoder."""
+        of an untrained encoder (none for `floor_seeds` of 0)."""
         floor_seeds = range(self.settings.floor_seeds)
         floors = {
             "random_mix": [score(self.mix(labels, seed), seed) for seed in floor_seeds],
@@ -116,6 +123,6 @@ def summary(runs: list[dict[str, float]], floors: dict[str, list[dict[str, float
         result[name] = {"mean": float(np.mean(values)), "std": float(np.std(values))}
         if floors:
             result[name]["floors"] = {
-                kind: float(np.mean([run[name] for run in found])) for kind, found in floors.items()
+                kind: float(np.mean([run[name] for run in found])) for kind, found in floors.items() if found
             }
     return result

@@ -124,7 +124,11 @@ def frechet(context: Context) -> dict[str, Any]:
         )
 
     kind = "_".join(str(part).replace("/", "-") for part in (data.source, data.name, data.image_size, data.crop))
-    cache = epath.Path(settings.workdir) / "fid_statistics" / f"{kind}_{len(context.pool)}_{len(indices)}_clean.npz"
+    cache = (
+        epath.Path(settings.workdir)
+        / "fid_statistics"
+        / f"{kind}_{settings.pool}_{len(context.pool)}_{len(indices)}_clean.npz"
+    )
     reference = fid.cached_statistics(
         cache, lambda: statistics(lambda rows, _: images_of(context, rows), "Inception of the data")
     )
@@ -147,7 +151,8 @@ def content_tracking(context: Context) -> dict[str, Any]:
     directions = directions_of(context, scales)
     candidates, which = context.unseen
     indices = subset(candidates, settings.num_tracked, 0)
-    x_T = pictures.random_noise(bundle, len(indices))  # one an image, kept along its traversals
+    images = np.asarray(images_of(context, indices))
+    x_T = pictures.own_noise(bundle, images, bundle.config.diffusion.decode_steps)  # kept along an image's traversals
     paint = navigation_results.painter(bundle, settings.latent)
 
     def track(rows):
@@ -167,9 +172,10 @@ def content_tracking(context: Context) -> dict[str, Any]:
     kind = settings.latent if settings.directions == "axes" else "direction "
     save_all(tracked, settings.out or settings.workdir, [f"{kind}[{k}]" for k in range(len(directions))])
     floors = [track(random_directions(seed)).summary(bootstrap=0) for seed in range(settings.floor_seeds)]
+    floor = {name: float(np.mean([f[name] for f in floors])) for name in TRACKED} if floors else {}
     found = tracked.summary()
     return {name: found[name] for name in (*TRACKED, "low", "high")} | {
-        "floors": {"random_directions": {name: float(np.mean([f[name] for f in floors])) for name in TRACKED}},
+        "floors": {"random_directions": floor} if floor else {},
         "details": {name: value for name, value in found.items() if name not in (*TRACKED, "low", "high")},
         "note": f"{len(directions)} directions ({settings.directions}), {len(indices)} {which} images, "
         f"95 % interval {found['low']:.3f} to {found['high']:.3f}; decoding took {found['seconds']['decoding']:.0f} of "

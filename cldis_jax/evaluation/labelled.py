@@ -16,6 +16,9 @@ TAD_IMAGES = {"nashae": 1000, "disdiff": 1000, "infodiffusion": 10_000}  # exact
 def intervened(metric, context: Context) -> dict[str, Any]:
     """FactorVAE and BetaVAE, which ask for images of factors that they choose."""
     settings, source = context.settings, context.source
+    num_train, num_eval = settings.num_train, settings.num_test
+    if settings.num_votes:
+        num_train, num_eval = settings.num_votes, max(1, settings.num_votes // 2)
 
     def score(represent, seed):
         rng = np.random.default_rng(seed)  # where several images share their factors, one of them is drawn
@@ -23,8 +26,8 @@ def intervened(metric, context: Context) -> dict[str, Any]:
             lambda factors: represent(source.index_of(factors, rng)),
             source.factor_sizes,
             seed=seed,
-            num_train=settings.num_train,
-            num_eval=settings.num_test,
+            num_train=num_train,
+            num_eval=num_eval,
         )
 
     return context.scored(score, source.factors)

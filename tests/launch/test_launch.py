@@ -274,6 +274,14 @@ def test_tables_are_split_over_jobs_and_machines():
     assert [line[1] for line in lines if line[0] == "env"] == ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]
 
 
+def test_tables_pass_on_what_the_runner_takes():
+    options = ["--seeds=1", "--steps=20", "--data=cars3d=/my data", "--inception_weights=/i.pth"]
+    lines = commands(launch("tables.sh", "--dry-run", "--table=main", "--out=/o", *options))
+    runs = [line for line in lines if "cldis_jax.tables" in line]
+    assert len(runs) == 2  # a job, then --collect
+    assert all(set(options) <= set(line) for line in runs)
+
+
 def test_tables_fail_when_a_cell_fails_after_the_others_are_through(tree):
     executable(tree.parent / "bin" / "python", 'echo "$*" >> "$CLOUD/log"; [[ $* != *--shard=0/2* ]]')
     environment = {"CLOUD": str(tree.parent), "PATH": stand_ins(tree)}

@@ -1,0 +1,56 @@
+"""A collected table as bars: a panel a data set and column, error bars over seeds, floors as lines."""
+
+import numpy as np
+
+from cldis_jax.study.collecting import Collected
+from cldis_jax.study.rendering import find
+
+LATENT_COLOURS = {"z_sem": "tab:blue", "z_disen": "tab:orange"}
+
+
+def bars(collected: Collected) -> np.ndarray | None:
+    """One uint8 picture [H, W, 3] of our rows; None where there is no number yet. Published rows are not drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = []
+    for section in collected.sections:
+        for column in collected.table.columns:
+            found = [(row, find(row, column)) for row in section.rows if row.kind != "published"]
+            found = [(row, score) for row, score in found if score is not None]
+            if any(row.kind == "ours" for row, _ in found):
+                panels.append((f"{section.label}: {column.label}", found))
+    if not panels:
+        return None
+
+    columns = min(len(panels), 3)
+    height = max(len(found) for _, found in panels)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, (1.2 + 0.26 * height) * rows), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes_of = figure.subplots(rows, columns, squeeze=False).ravel()
+    shown: list[str] = []
+    for i, (axes, (title, found)) in enumerate(zip(axes_of, panels)):
+        ours = [(row, score) for row, score in found if row.kind == "ours"]
+        labels = [f"{row.method}: {row.latent}" for row, _ in ours]
+        axes.barh(
+            range(len(ours)),
+            [score.mean for _, score in ours],
+            xerr=[score.std or 0 for _, score in ours],
+            color=[LATENT_COLOURS[row.latent] for row, _ in ours],
+            error_kw={"capsize": 3, "linewidth": 1},
+        )
+        for row, score in found:
+            if row.kind == "floor":
+                axes.axvline(score.mean, color="0.4", linestyle="--", linewidth=0.8)
+        repeated = i % columns > 0 and labels == shown  # by the panel to the left
+        axes.set_yticks(range(len(ours)), [""] * len(ours) if repeated else labels, fontsize=8)
+        axes.set_ylim(len(ours) - 0.4, -0.6)
+        shown = labels
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="x", alpha=0.3)
+    for axes in axes_of[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel("error bars: standard deviation over seeds; dashed: floors", fontsize=8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,89 @@
+"""The methods that the tables compare, each as what it changes in a data set's own config."""
+
+import dataclasses
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES
+from cldis_jax.losses import DISTILLATION_FORMS
+from configs import beta_vae, scenes
+
+CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
+OPEN_LOOP = ("fixed", "anneal")
+# L_dt has another size in every form: these weights give the student's gradient about the same size.
+DISTILLATION_WEIGHTS = {"kl": 3e-3, "mse": 3e-2, "softmax": 3e-2}
+OTHER_LATENT_DIMS = (6, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row, or two where a model has two latents."""
+
+    label: str
+    name: str  # of its folder
+    overrides: dict[str, Any]
+    latents: tuple[str, ...]
+
+
+def fields(config, prefix: str = "") -> dict[str, Any]:
+    """Every field of a config (a ConfigDict or its JSON) by its dotted name."""
+    flat = {}
+    for key, value in config.items():
+        flat |= fields(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat
+
+
+def closed_loop(conditioning: str) -> Method:
+    return Method(
+        f"CL-Dis, {CONDITIONINGS[conditioning]}",
+        f"cldis_{conditioning}",
+        {"model.conditioning": conditioning},
+        ("z_sem", "z_disen"),
+    )
+
+
+def diffae_alone(conditioning: str) -> Method:
+    return Method(
+        f"Diff-AE alone, {CONDITIONINGS[conditioning]}",
+        f"diffae_{conditioning}",
+        {"model.conditioning": conditioning, "vae.weight": 0.0, "distillation.weight": 0.0},
+        ("z_sem",),
+    )
+
+
+def vae_alone(scale: str) -> Method:
+    """The baseline of configs/beta_vae.py: what it changes in configs/scenes.py, for any data set."""
+    before, after = fields(scenes.get_config(scale)), fields(beta_vae.get_config(scale))
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    return Method("β-VAE alone", "beta_vae", changed, ("z_disen",))
+
+
+def variants(config: ConfigDict, steps: int) -> list[Method]:
+    """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
+    alternatives = [
+        ("no distillation", {"distillation.weight": 0.0}),
+        ("no feedback, C fixed", {"feedback.mode": "fixed"}),
+        ("no feedback, C annealed", {"feedback.mode": "anneal", "feedback.anneal_steps": max(1, steps // 2)}),
+        *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP),
+        ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
+        *(
+            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": DISTILLATION_WEIGHTS[form]})
+            for form in DISTILLATION_FORMS
+        ),
+        *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
+        *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
+        *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 0.5)),
+        *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
+    ]
+    own = fields(config)
+    changing = [
+        Method(label, re.sub(r"\W+", "_", f"cldis {label}"), overrides, ("z_sem", "z_disen"))
+        for label, overrides in alternatives
+        if any(own[name] != value for name, value in overrides.items())
+    ]
+    others = [closed_loop(kind) for kind in CONDITIONINGS if kind != config.model.conditioning]
+    return changing + [
+        dataclasses.replace(m, label=f"conditioning {m.overrides['model.conditioning']}") for m in others
+    ]

@@ -1,0 +1,137 @@
+"""A collected table as text, Markdown, LaTeX, CSV and bars. Knows rows and columns only."""
+
+import csv
+import io
+
+from cldis_jax import report
+from cldis_jax.evaluation import tables
+from cldis_jax.study.cells import Column
+from cldis_jax.study.collecting import Collected, Row, Score, Section
+
+LATEX = {
+    **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "β": r"$\beta$",
+}
+
+
+def find(row: Row, column: Column) -> Score | None:
+    names = (f"{column.metric}/{name}" for name in column.names)
+    return next((row.scores[name] for name in names if name in row.scores), None)
+
+
+def number(row: Row, column: Column) -> str:
+    """mean ± std, or what stands in its place."""
+    score = find(row, column)
+    if score is not None:
+        return f"{score.mean:{column.format}}" + ("" if score.std is None else f" ± {score.std:{column.format}}")
+    if row.kind != "ours":
+        return "-"
+    return column.without if row.scores else row.seeds
+
+
+def header(collected: Collected) -> tuple[str, ...]:
+    return ("method", "latent", *(column.label for column in collected.table.columns), "seeds", "source")
+
+
+def lines(collected: Collected, section: Section) -> list[tuple[str, ...]]:
+    """The cells of a section's rows, as text."""
+    columns = collected.table.columns
+    return [
+        (row.method, row.latent, *(number(row, column) for column in columns), row.seeds or "-", row.source)
+        for row in section.rows
+    ]
+
+
+def to_text(collected: Collected) -> str:
+    parts = [
+        f"{section.label}\n\n{report.table(lines(collected, section), header(collected))}"
+        for section in collected.sections
+    ]
+    return "\n\n".join([*parts, "\n".join([*collected.table.notes, *failures(collected)])])
+
+
+def to_markdown(collected: Collected) -> str:
+    parts = [f"# {collected.table.name}, scale {collected.table.scale}\n"]
+    for section in collected.sections:
+        parts += [f"## {section.label}\n", tables.markdown(header(collected), lines(collected, section))]
+    parts.append("".join(f"- {note}\n" for note in (*collected.table.notes, *failures(collected), *_origin(collected))))
+    parts += ["## Cells\n", tables.markdown(("cell", "status", "training, min", "evaluation, min"), _times(collected))]
+    return "\n".join(parts)
+
+
+def to_latex(collected: Collected) -> str:
+    """A tabular for the package booktabs; a double rule of the section sets others' numbers apart."""
+    columns = collected.table.columns
+    width = len(columns) + 3
+    head = ("Method", "Latent", *(column.label for column in columns), "Seeds")
+    body = [f"\\begin{{tabular}}{{ll{'c' * len(columns)}c}}", "\\toprule", _latex_line(head)]
+    for section in collected.sections:
+        body += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\emph{{{latex(section.label)}}}}} \\\\"]
+        kind = "ours"
+        for row, cells in zip(section.rows, lines(collected, section)):
+            if row.kind != kind:
+                body.append(f"\\cmidrule(lr){{1-{width}}}")
+                kind = row.kind
+            if row.kind == "published":
+                cells = (f"{row.method} [{row.source}]", *cells[1:])
+            body.append(_latex_line(cells[:width]))
+    notes = [f"% {note}" for note in (*collected.table.notes, *failures(collected))]
+    return "\n".join([*notes, *body, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def latex(text: str) -> str:
+    return "".join(LATEX.get(symbol, symbol) for symbol in text)
+
+
+def _latex_line(cells: tuple[str, ...]) -> str:
+    return " & ".join(latex(cell) for cell in cells) + r" \\"
+
+
+def to_csv(collected: Collected) -> str:
+    """One line a score, all of them at full precision; a row without any has one line that says why."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("dataset", "kind", "method", "latent", "metric", "name", "mean", "std", "n", "seeds", "source"))
+    for section in collected.sections:
+        for row in section.rows:
+            start, end = (section.dataset, row.kind, row.method, row.latent), (row.seeds, row.source)
+            for key, score in row.scores.items():
+                metric, _, name = key.partition("/")
+                writer.writerow((*start, metric, name, score.mean, score.std, score.n, *end))
+            if not row.scores:
+                writer.writerow((*start, "", "", "", "", "", *end))
+    return text.getvalue()
+
+
+def failures(collected: Collected) -> list[str]:
+    """A line for each reason why cells have no numbers, the cells counted."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in collected.cells:
+        if cell["status"] != "done":
+            reasons.setdefault((cell["status"], cell["error"]), []).append(cell["id"])
+    return [
+        f"{status}: {ids[0]}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "") + (f": {error}" if error else "")
+        for (status, error), ids in reasons.items()
+    ]
+
+
+def _origin(collected: Collected) -> list[str]:
+    """The commits and machines that the numbers come from."""
+    done = [cell for cell in collected.cells if cell["status"] == "done"]
+    commits = dict.fromkeys(cell["commit"] for cell in done if cell["commit"])
+    machines = dict.fromkeys(f"{cell['machine']['cpu']}, {cell['machine']['cores']} cores" for cell in done)
+    return [f"commit {commit}" for commit in commits] + [f"machine: {machine}" for machine in machines]
+
+
+def _times(collected: Collected) -> list[tuple[str, ...]]:
+    def minutes(seconds):
+        return "-" if seconds is None else f"{seconds / 60:.1f}"
+
+    return [
+        (cell["id"], cell["status"], minutes(cell["training_seconds"]), minutes(cell["evaluation_seconds"]))
+        for cell in collected.cells
+    ]
