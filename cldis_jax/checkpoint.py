@@ -21,11 +21,11 @@ from cldis_jax.state import TrainState
 
 # Fields that a resumed run may change: they decide how long, where and how often, not what is computed.
 FREE_FIELDS = (
+    "profile_steps",
     "train.steps",
     "train.log_every",
     "train.picture_every",
     "train.num_pictures",
-    "train.profile_steps",
     "checkpoint.",
     "sharding.",
     "data.path",

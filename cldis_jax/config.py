@@ -1,6 +1,7 @@
 """Checks of a whole config, before any device or data is touched. Knows which values exist, not what they do."""
 
 import math
+import re
 
 from ml_collections import ConfigDict
 
@@ -127,6 +128,10 @@ def _validate_together(config: ConfigDict) -> None:
             f"diffusion.decode_steps={config.diffusion.decode_steps} must be between 1 and "
             f"diffusion.num_steps={config.diffusion.num_steps}"
         )
+    if config.profile_steps:
+        match = re.fullmatch(r"(\d+)-(\d+)", config.profile_steps)
+        if not match or not 0 < int(match[1]) < int(match[2]):
+            raise ConfigError(f'profile_steps={config.profile_steps!r} is not "start-stop" with 0 < start < stop')
     if not config.diffusion.beta_start <= config.diffusion.beta_end:
         raise ConfigError(
             f"diffusion.beta_start={config.diffusion.beta_start} is above "

@@ -244,10 +244,10 @@ class _Watch:
 
 
 def _profiler(config: ConfigDict, workdir: str):
-    """A function of the step that traces `train.profile_steps` ("start-stop") for TensorBoard."""
-    if not config.train.profile_steps:
+    """A function of the step that traces `profile_steps` ("start-stop") for TensorBoard."""
+    if not config.profile_steps:
         return lambda step: None
-    first, last = (int(part) for part in config.train.profile_steps.split("-"))
+    first, last = (int(part) for part in config.profile_steps.split("-"))
     return periodic_actions.Profile(
         logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None
     )

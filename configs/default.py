@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The celeba64-sized closed loop on rendered scenes; a complete config, every field present."""
     config = ConfigDict()
+    config.profile_steps = ""  # "start-stop": steps to trace for TensorBoard's profiler, e.g. "100-105"
     config.init_from = ""  # a workdir whose parameters a new run starts from (e.g. an imported Diff-AE)
 
     config.data = ConfigDict()
@@ -95,7 +96,6 @@ def get_config() -> ConfigDict:
     config.train.log_every = 100
     config.train.picture_every = 5_000
     config.train.num_pictures = 8
-    config.train.profile_steps = ""  # "start-stop": steps to trace for TensorBoard's profiler
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1_000

@@ -45,6 +45,7 @@ def test_baselines_are_switches():
         ("model.latent_dim", 0, "model.latent_dim=0"),
         ("distillation.weight", -1.0, "distillation.weight=-1.0"),
         ("vae.weight", -0.5, "vae.weight"),
+        ("profile_steps", "20", "0 < start < stop"),
         ("data.source", "imagenet", "scenes, sprites, folder, tfds"),
         ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
         ("distillation.form", "l1", "kl, mse, softmax"),
