@@ -45,7 +45,6 @@ def test_baselines_are_switches():
         ("model.latent_dim", 0, "model.latent_dim=0"),
         ("distillation.weight", -1.0, "distillation.weight=-1.0"),
         ("vae.weight", -0.5, "vae.weight"),
-        ("profile_steps", "20", "0 < start < stop"),
         ("data.source", "imagenet", "scenes, sprites, folder, tfds"),
         ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
         ("distillation.form", "l1", "kl, mse, softmax"),
@@ -75,6 +74,13 @@ def test_bad_values_are_named(tiny, field, value, message):
 def test_a_vae_alone_can_not_listen_to_a_diffusion_model(tiny):
     tiny.diffusion.weight = 0.0
     with pytest.raises(config_module.ConfigError, match="anneal or fixed"):
+        config_module.validate(tiny)
+
+
+@pytest.mark.parametrize("steps", ["20", "0-5", "7-7", "a-b"])
+def test_steps_to_profile_are_a_range(tiny, steps):
+    tiny.profile_steps = steps
+    with pytest.raises(config_module.ConfigError, match="0 < start < stop"):
         config_module.validate(tiny)
 
 
