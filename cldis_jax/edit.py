@@ -71,7 +71,7 @@ def tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:
 def write_traversals(editor, outputs, names, images, rows, steps, kind) -> None:
     shifts, frame_shifts = (np.linspace(-RANGE.value, RANGE.value, n) for n in (COLUMNS.value, FRAMES.value))
     labels = [f"{kind} {k}" for k in rows]
-    for name, image in tqdm(list(zip(names, images)), "traversing", unit="image"):
+    for name, image in tqdm(list(zip(names, images)), "traversing", unit="image", disable=None):
         code = editor.encode(image[None])
         grid = editor.traverse(code, steps[rows], shifts)
         outputs.png(f"{name}_traverse.png", visualize.grid(grid, labels, [f"{s:+.2g} std" for s in shifts]))

@@ -138,7 +138,7 @@ def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed
         return optax.apply_updates(params, updates), opt_state
 
     opt_state = optimizer.init(params)
-    for step in tqdm(range(steps), "training the factor probe", unit="step", leave=False):
+    for step in tqdm(range(steps), "training the factor probe", unit="step", leave=False, disable=None):
         rows = rng.choice(indices, BATCH_SIZE)
         params, opt_state = update(params, opt_state, source.fetch(rows), source.factors(rows), step)
     return Probe(params, sizes, geometry(source))

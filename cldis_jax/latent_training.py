@@ -32,7 +32,7 @@ def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray
     if len(indices) < 2:
         raise data.DataError(f"{source.name} has {len(indices)} training images; a prior needs at least 2")
     codes = np.empty((len(indices), config.model.latent_dim), np.float32)
-    for start in tqdm(range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch"):
+    for start in tqdm(range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch", disable=None):
         rows = np.arange(start, start + ENCODE_BATCH).clip(max=len(indices) - 1)  # padded: one shape, one program
         z = bundle.encode(state.to_unit_range(jnp.asarray(source.fetch(indices[rows]))))
         codes[start : start + ENCODE_BATCH] = np.asarray(z)[: len(indices) - start]
@@ -79,7 +79,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
         prior_state = prior.create_state(config, mean, std) if restored is None else restored[0]
         prior_state = jax.jit(lambda s: s)(prior_state)  # arrays of Orbax may not be donated
         step, losses = int(prior_state.step), []
-        with tqdm(total=total, initial=step, desc="training the prior", unit="step") as bar:
+        with tqdm(total=total, initial=step, desc="training the prior", unit="step", disable=None) as bar:
             while step < total:
                 num_steps = min(CHUNK, total - step)
                 prior_state, chunk = update(num_steps, codes, prior_state)

@@ -35,7 +35,7 @@ def shifted(paint: Paint, z: np.ndarray, x_T: np.ndarray, steps: np.ndarray, shi
     """Images [K, N, S, H, W, C]: codes z [N, d] moved along `steps` [K, d] by `shifts` [S], each at its own x_T."""
     codes = np.stack([pictures.traversal_codes(code, steps, shifts) for code in z])  # [N, K, S, d]
     images = []
-    for k in tqdm(range(len(steps)), "decoding the directions", unit="direction", leave=False):
+    for k in tqdm(range(len(steps)), "decoding the directions", unit="direction", leave=False, disable=None):
         flat = rearrange(codes[:, k], "n s d -> (n s) d").astype(np.float32)
         images.append(rearrange(paint(flat, x_T.repeat(len(shifts), axis=0)), "(n s) h w c -> n s h w c", n=len(z)))
     return np.stack(images)

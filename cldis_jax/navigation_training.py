@@ -62,7 +62,9 @@ def _denoise(functions, params, z, x_t, t):
 def encode(bundle: api.Bundle, latent: str, source: data.Source, indices: np.ndarray) -> np.ndarray:
     """Codes [N, d] of the source's images at `indices`."""
     codes = []
-    for start in tqdm(range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch", leave=False):
+    for start in tqdm(
+        range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch", leave=False, disable=None
+    ):
         rows = np.arange(start, start + ENCODE_BATCH).clip(max=len(indices) - 1)  # padded: one shape, one program
         images = state.to_unit_range(jnp.asarray(source.fetch(indices[rows])))
         codes.append(np.asarray(bundle.represent(images, latent))[: len(indices) - start])
@@ -134,7 +136,7 @@ class Search:
         hits, counts = np.zeros(self.config.num_directions), np.zeros(self.config.num_directions, int)
         key, errors = jax.random.key(self.config.train.seed + 1), []
         codes = jax.device_put(codes, partitioning.replicated(self.mesh))
-        for i in tqdm(range(num_batches), "asking the reconstructor", unit="batch", leave=False):
+        for i in tqdm(range(num_batches), "asking the reconstructor", unit="batch", leave=False, disable=None):
             answers = self._ask(self._model, codes, self._scales, params, jax.random.fold_in(key, i))
             k, right, error = partitioning.to_host(answers)
             np.add.at(counts, k, 1)

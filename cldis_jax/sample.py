@@ -44,7 +44,7 @@ def decode(bundle: api.Bundle, z: np.ndarray, num_steps: int, seed: int) -> np.n
     x_T = pictures.random_noise(bundle, len(z), seed)
     chunks = [
         pictures.decode_in_chunks(bundle, x_T[i : i + CHUNK], z[i : i + CHUNK], num_steps, CHUNK)
-        for i in tqdm(range(0, len(z), CHUNK), "decoding", unit="batch")
+        for i in tqdm(range(0, len(z), CHUNK), "decoding", unit="batch", disable=None)
     ]
     return np.concatenate(chunks)
 

@@ -51,7 +51,7 @@ def time_steps(program: Program, batches: Iterator[np.ndarray], num_steps: int, 
     state = program.create()
     per_dispatch = program.abstract_batch.shape[0] if program.abstract_batch.ndim == 5 else 1
     seconds, waited = [], []
-    for _ in tqdm(range(WARM_UP + num_steps), desc=name, unit="step", disable=not sys.stderr.isatty(), leave=False):
+    for _ in tqdm(range(WARM_UP + num_steps), desc=name, unit="step", disable=None, leave=False):
         began = time.perf_counter()
         images = next(batches)
         waited.append((time.perf_counter() - began) / per_dispatch)

@@ -46,7 +46,7 @@ class Folder(Source):
         if not path or not root.is_dir():
             raise DataError(f"data.path={path!r} is not a directory; give the directory that holds your images")
         files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        bar = tqdm(self._pool.map(self._fault, files), "reading images", len(files), disable=len(files) <= 1000)
+        bar = tqdm(self._pool.map(self._fault, files), "reading images", len(files), disable=len(files) <= 1000 or None)
         faults = list(bar)
         self.files = [file for file, fault in zip(files, faults) if not fault]
 

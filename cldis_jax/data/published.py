@@ -45,7 +45,7 @@ class Cars3D(Source):
                 "nips2015-analogy-data.tar.gz (Reed et al., 2015) and give its directory"
             )
         self._images = np.empty((elevations, azimuths, objects, image_size, image_size, channels), np.uint8)
-        for car, file in enumerate(tqdm(files, "reading Cars3D")):
+        for car, file in enumerate(tqdm(files, "reading Cars3D", disable=None)):
             views = scipy.io.loadmat(file).get("im")
             if views is None or views.ndim != 5 or views.shape[2:] != (3, azimuths, elevations):
                 found = "nothing" if views is None else f"shape {views.shape}"

@@ -101,7 +101,7 @@ def _mix(size: int, weights: list[np.ndarray], hues: np.ndarray) -> np.ndarray:
 def _cells(size: int) -> np.ndarray:
     """The mixing weights of all cells, float32 [480, size, size, 4]."""
     cells = np.empty((np.prod(CELL_SIZES), size, size, 4), np.float32)
-    geometries = tqdm(np.ndindex(*CELL_SIZES), "casting the scenes", len(cells), disable=size <= 64)
+    geometries = tqdm(np.ndindex(*CELL_SIZES), "casting the scenes", len(cells), disable=size <= 64 or None)
     for geometry, cell in zip(geometries, cells):
         cell[:] = _cast(size, *geometry)
     return cells

@@ -99,7 +99,7 @@ class Tfds(Source):
         """The factors of every image, [N, F]."""
         table = np.empty((len(self), len(self.factor_sizes)), np.int64)
         labels = [f"label_{name}" for name in self.factor_names]
-        with tqdm(total=len(self), desc=f"reading the factors of {self.name}", disable=len(self) < 1000) as bar:
+        with tqdm(total=len(self), desc=f"reading the factors of {self.name}", disable=len(self) < 1000 or None) as bar:
             for start in range(0, len(self), READ_AT_ONCE):
                 block = range(start, min(start + READ_AT_ONCE, len(self)))
                 records = self._labels.__getitems__(list(block))

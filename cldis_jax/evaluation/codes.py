@@ -29,7 +29,7 @@ class Codes:
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         missing = np.flatnonzero(np.bincount(indices, minlength=len(self._known)).astype(bool) & ~self._known)
         starts = range(0, len(missing), self._batch_size)
-        for start in tqdm(starts, f"encoding by {self.name}", unit="batch", disable=len(starts) < 2):
+        for start in tqdm(starts, f"encoding by {self.name}", unit="batch", disable=len(starts) < 2 or None):
             rows = missing[start : start + self._batch_size]
             padded = np.resize(rows, self._batch_size)  # one shape, one program
             images = state.to_unit_range(jax.device_put(self._source.fetch(padded), self._sharding))

@@ -29,7 +29,7 @@ def images_of(context: Context, indices: np.ndarray) -> np.ndarray:
 
 def batches(indices: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Batches of one size, the last padded by repetition, each with the number of its true rows; a progress bar."""
-    for start in tqdm(range(0, len(indices), BATCH), name, unit="batch"):
+    for start in tqdm(range(0, len(indices), BATCH), name, unit="batch", disable=None):
         rows = indices[start : start + BATCH]
         yield np.resize(rows, BATCH), len(rows)
 

@@ -226,7 +226,7 @@ def measure(
     started = time.perf_counter()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         pending = []
-        for i in tqdm(range(len(codes)), "content tracking", unit="image", disable=not progress):
+        for i in tqdm(range(len(codes)), "content tracking", unit="image", disable=not progress or None):
             before = time.perf_counter()
             images = to_unit_rgb(decode(codes[i] + moves, np.full(len(moves), i)))
             decoding += time.perf_counter() - before

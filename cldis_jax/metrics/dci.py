@@ -41,7 +41,7 @@ def dci(
     classes = [len(np.unique(column)) for column in train_factors.T]
     trees = boosting.NUM_STAGES * sum(1 if num == 2 else num for num in classes)
     importances, train_accuracy, test_accuracy = [], [], []
-    with tqdm(total=trees, desc="DCI", unit="tree", disable=not progress) as bar:
+    with tqdm(total=trees, desc="DCI", unit="tree", disable=not progress or None) as bar:
         for train, test in zip(train_factors.T, test_factors.T):
             importance, predict = _learn(learner, train_codes, train, seed, bar.update)
             importances.append(np.abs(importance))

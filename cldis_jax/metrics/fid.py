@@ -125,7 +125,7 @@ def image_statistics(
     features: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray], *, progress: bool = False
 ) -> Statistics:
     """Statistics of images that come in batches [B, H, W, 3] in [-1, 1]."""
-    bar = tqdm(batches, desc="Inception", unit="batch", disable=not progress)
+    bar = tqdm(batches, desc="Inception", unit="batch", disable=not progress or None)
     return running_statistics(map(features, bar))
 
 
