@@ -186,7 +186,7 @@ def plots(result: dict[str, Any]) -> np.ndarray:
     for name, plane in rotation["planes"].items():
         turning.plot(rotation["angles"], plane["scores"], linewidth=1, marker=".", label=name.replace("_", " "))
     turning.plot(rotation["angles"], rotation["scores"], color="black", linewidth=2.4, label="mean")
-    turning.set_title(f"two true factors turned into each other (Spearman {rotation['spearman']:+.3f})", fontsize=10)
+    turning.set_title(f"a plane of two factors, turned (Spearman {rotation['spearman']:+.3f})", fontsize=10)
     turning.set_xlabel("degrees")
     turning.legend(fontsize=7)
     noisy.plot(noise["sigmas"], noise["scores"], marker="o", color="black")
