@@ -2,8 +2,8 @@
 
     python -m cldis_jax.metrics.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
 
-Takes results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking` and writes Spearman's rank correlations, whatever
-they are, with a table and a scatter plot: DIR/content_tracking_models.json and .png.
+Takes results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking` and writes Spearman's rank correlations,
+whatever they are, with a table and a scatter plot: DIR/content_tracking_models.json and .png.
 """
 
 from typing import Any
