@@ -15,6 +15,7 @@ from cldis_jax.metrics.reconstruction import mse, psnr, ssim
 from cldis_jax.metrics.sap import sap
 from cldis_jax.metrics.tad import tad
 from cldis_jax.metrics.udr import udr
+from cldis_jax.metrics.units import reduce_units
 
 __all__ = [
     "beta_vae",
@@ -26,6 +27,7 @@ __all__ = [
     "modularity_explicitness",
     "mse",
     "psnr",
+    "reduce_units",
     "sap",
     "ssim",
     "tad",

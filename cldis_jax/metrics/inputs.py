@@ -13,7 +13,9 @@ def check_codes(codes, name: str = "codes") -> np.ndarray:
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or 0 in codes.shape:
-        raise ValueError(f"{name} must be [N, C] and not empty, got shape {codes.shape}; reduce vector codes first")
+        raise ValueError(
+            f"{name} must be [N, C] and not empty, got shape {codes.shape}; reduce_units makes codes of vectors"
+        )
     if not np.isfinite(codes).all():
         raise ValueError(f"{name} hold NaN or infinite values")
     return codes

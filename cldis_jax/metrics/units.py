@@ -1,0 +1,29 @@
+"""Latents whose units are vectors, made into the scalar codes that the metrics take."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+REDUCTIONS = ("pca", "none")
+
+
+def reduce_units(latents: np.ndarray, reduction: str = "pca") -> np.ndarray:
+    """Codes [N, C] of latents [N, U, D] of U units of D numbers each.
+
+    Args:
+      latents: of all images that the metrics will draw from; the components are fitted on these.
+      reduction: `pca`, a unit's first principal component, C = U (the protocol of DisDiff, Yang et al. 2023, and VCT);
+        `none`, every number a code of its own, C = U D (EncDiff, Yang et al. 2024, whose units are scalars).
+
+    Raises:
+      ValueError: another shape or reduction, or values that are not finite.
+    """
+    latents = np.asarray(latents)
+    if latents.ndim != 3 or 0 in latents.shape:
+        raise ValueError(f"latents must be [N, units, D] and not empty, got shape {latents.shape}")
+    if not np.isfinite(latents).all():
+        raise ValueError("latents hold NaN or infinite values")
+    if reduction == "none":
+        return latents.reshape(len(latents), -1)
+    if reduction != "pca":
+        raise ValueError(f"reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}")
+    return np.concatenate([PCA(1, svd_solver="full").fit_transform(unit) for unit in latents.swapaxes(0, 1)], axis=1)
