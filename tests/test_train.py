@@ -179,6 +179,7 @@ def test_sigterm_saves_first(tmp_path):
     assert f"stopped at step {step} and saved" in output
 
 
+@pytest.mark.slow
 def test_kill_9_loses_only_the_steps_since_the_last_save(tmp_path):
     """Killed at two moments; the run that goes on ends as one that was never killed."""
     every, killed = 3, tmp_path / "killed"
