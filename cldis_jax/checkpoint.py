@@ -55,16 +55,17 @@ def config_from_json(values: dict[str, Any]) -> ConfigDict:
     return ConfigDict(restore(values))
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every field of a config, or of its JSON, by its dotted name."""
     flat = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
     return flat
 
 
 def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """The fields, as lines, in which a saved config forbids going on with the asked one."""
-    saved, asked = _flatten(saved), _flatten(asked)
+    saved, asked = flatten(saved), flatten(asked)
     return [
         f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
         for name in sorted(saved.keys() | asked.keys())

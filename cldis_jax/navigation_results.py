@@ -24,8 +24,7 @@ def painter(bundle: api.Bundle, latent: str) -> Paint:
 
     def paint(z, x_T):
         if latent == "z_disen":
-            decode = bundle.decode_vae
-            return np.concatenate([np.asarray(decode(z[i : i + CHUNK])) for i in range(0, len(z), CHUNK)])
+            return pictures.in_chunks(bundle.decode_vae, z, size=CHUNK)
         return pictures.decode_in_chunks(bundle, x_T, z, bundle.config.diffusion.decode_steps, CHUNK)
 
     return paint

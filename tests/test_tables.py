@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cldis_jax import cli, report, tables
-from cldis_jax.checkpoint import config_to_json
+from cldis_jax.checkpoint import config_to_json, flatten
 from cldis_jax.study import cells, chart, collecting, methods, rendering, running
 from configs import beta_vae, scenes
 
@@ -86,8 +86,8 @@ def test_tables_share_their_cells(scale):
     assert {cell.method for cell in shared} == {"cldis_cross_attention", "cldis_adagn"}
     for cell in shared:
         assert dataclasses.replace(cell, label="") == dataclasses.replace(main[cell.id], label="")
-    own = methods.fields(scenes.get_config("cpu" if scale == "cpu" else "full"))
-    baseline = methods.fields(cells.resolve(ablation[0]))
+    own = flatten(scenes.get_config("cpu" if scale == "cpu" else "full"))
+    baseline = flatten(cells.resolve(ablation[0]))
     assert {name for name in own if own[name] != baseline[name]} <= {
         "train.steps",
         "train.picture_every",
@@ -97,7 +97,7 @@ def test_tables_share_their_cells(scale):
 
 def test_the_baseline_vae_is_that_of_its_config():
     cell = next(cell for cell in make().cells if cell.method == "beta_vae")
-    ours, theirs = methods.fields(cells.resolve(cell)), methods.fields(beta_vae.get_config("cpu"))
+    ours, theirs = flatten(cells.resolve(cell)), flatten(beta_vae.get_config("cpu"))
     assert {name for name in ours if ours[name] != theirs[name]} <= {
         "train.steps",
         "train.picture_every",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cldis_jax import metrics
 from cldis_jax.evaluation import decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings
-from cldis_jax.metrics import inception, lpips, weights
+from cldis_jax.metrics import inception, lpips, trackers, weights
 
 LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
 
@@ -51,6 +51,16 @@ def needs_denoiser(context: Context) -> None:
         raise ValueError("z_usage asks the denoiser, but this model is a VAE alone (diffusion.weight=0)")
 
 
+def needs_tracker(context: Context) -> None:
+    settings, size = context.settings, context.bundle.config.data.image_size
+    decoded.directions_of(context, context.bundle.z_std)
+    trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
+    if size < trackers.WINDOW:
+        raise ValueError(
+            f"content tracking needs images of {trackers.WINDOW} pixels a side or more, this model's have {size}"
+        )
+
+
 class Metric(NamedTuple):
     """`measure` gives {name: {mean, std, floors}} and perhaps a `note`; `needs` raise where something is lacking.
 
@@ -86,7 +96,7 @@ METRICS = {
     "fid": Metric(decoded.frechet, (needs_inception,)),
     "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
     "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
-    "content_tracking": Metric(decoded.content_tracking, (decoded.needs_tracker,)),
+    "content_tracking": Metric(decoded.content_tracking, (needs_tracker,)),
 }
 
 

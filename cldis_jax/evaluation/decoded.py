@@ -14,7 +14,6 @@ from cldis_jax.evaluation.context import Context, subset, summary
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
 from cldis_jax.metrics.content_tracking_pictures import save_all
-from cldis_jax.metrics.trackers import WINDOW, make_tracker
 
 BATCH = 32
 IGNORED = 1.01  # L_diff with a wrong z, in units of that with the right one, up to which z makes no difference
@@ -181,15 +180,6 @@ def content_tracking(context: Context) -> dict[str, Any]:
         f"95 % interval {found['low']:.3f} to {found['high']:.3f}; decoding took {found['seconds']['decoding']:.0f} of "
         f"{found['seconds']['total']:.0f} s",
     }
-
-
-def needs_tracker(context: Context) -> None:
-    """Raise where the tracker or the directions are not to be had."""
-    directions_of(context, context.bundle.z_std)
-    make_tracker(context.settings.tracker, context.settings.tapir_checkpoint or None)
-    size = context.bundle.config.data.image_size
-    if size < WINDOW:
-        raise ValueError(f"content tracking needs images of {WINDOW} pixels a side or more, this model's have {size}")
 
 
 def directions_of(context: Context, scales: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cldis_jax.checkpoint import flatten
 from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES
 from cldis_jax.losses import DISTILLATION_FORMS
 from configs import beta_vae, scenes
@@ -25,14 +26,6 @@ class Method:
     name: str  # of its folder
     overrides: dict[str, Any]
     latents: tuple[str, ...]
-
-
-def fields(config, prefix: str = "") -> dict[str, Any]:
-    """Every field of a config (a ConfigDict or its JSON) by its dotted name."""
-    flat = {}
-    for key, value in config.items():
-        flat |= fields(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
-    return flat
 
 
 def closed_loop(conditioning: str) -> Method:
@@ -55,7 +48,7 @@ def diffae_alone(conditioning: str) -> Method:
 
 def vae_alone(scale: str) -> Method:
     """The baseline of configs/beta_vae.py: what it changes in configs/scenes.py, for any data set."""
-    before, after = fields(scenes.get_config(scale)), fields(beta_vae.get_config(scale))
+    before, after = flatten(scenes.get_config(scale)), flatten(beta_vae.get_config(scale))
     changed = {name: value for name, value in after.items() if value != before[name]}
     return Method("β-VAE alone", "beta_vae", changed, ("z_disen",))
 
@@ -77,7 +70,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 0.5)),
         *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
     ]
-    own = fields(config)
+    own = flatten(config)
     changing = [
         Method(label, re.sub(r"\W+", "_", f"cldis {label}"), overrides, ("z_sem", "z_disen"))
         for label, overrides in alternatives

@@ -21,10 +21,9 @@ import jax
 from ml_collections import ConfigDict
 
 from cldis_jax import data, report
-from cldis_jax.checkpoint import FREE_FIELDS, config_to_json
+from cldis_jax.checkpoint import FREE_FIELDS, config_to_json, flatten
 from cldis_jax.evaluation import tables
 from cldis_jax.study.cells import Cell, resolve
-from cldis_jax.study.methods import fields
 from configs import default
 
 ROOT = pathlib.Path(default.__file__).parents[1]  # the commands name configs relative to it
@@ -118,7 +117,7 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
 
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     """How the config of a run differs from what the cell asks for; fields that only one of them has don't count."""
-    asked, found = fields(config_to_json(resolve(cell))), fields(recorded)
+    asked, found = flatten(config_to_json(resolve(cell))), flatten(recorded)
     return [
         f"{name}={found[name]}, not {asked[name]}"
         for name in sorted(asked.keys() & found.keys())
