@@ -94,7 +94,7 @@ def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str,
     columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]
     for latent, present in (("z_sem", bundle.has_diffusion), ("z_disen", bundle.has_vae)):
         if present:
-            order = np.argsort(-np.asarray(bundle.moments(latent).std), kind="stable")  # those that say most come first
+            order = np.argsort(-np.asarray(bundle.moments(latent).std), kind="stable")  # those that vary most first
             traversals = traverse(bundle, images[0], latent, num_steps)[order]
             labels = [f"{latent}[{i}]" for i in order]
             yield f"traversals_{latent}", visualize.grid(traversals, labels, columns, f"step {bundle.step}")
