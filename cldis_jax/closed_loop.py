@@ -31,6 +31,7 @@ class Feedback:
     capacity: jax.Array  # C, nats []; never falls
     progress: jax.Array  # EMA of the share of information that the denoiser recovers []
     gain: jax.Array  # EMA of log(L_diff with z shuffled / L_diff with the right z) []
+    zero_gain: jax.Array  # the same with z = 0 in place of the shuffled one []
 
 
 @struct.dataclass
@@ -39,7 +40,8 @@ class LoopOutput:
 
     scalars: dict[str, jax.Array]  # the terms, for the log, each []
     progress: jax.Array  # this batch's share of recovered information []
-    gain: jax.Array  # this batch's log gain of z_sem []; NaN where it wasn't measured
+    gain: jax.Array  # this batch's log gain of z_sem over a shuffled one []; NaN where it wasn't measured
+    zero_gain: jax.Array  # and over z = 0 []
     z_sem: jax.Array  # [B, d]
     z_disen: jax.Array  # [B, d], posterior means
 
@@ -54,7 +56,8 @@ def initial_feedback(config: ConfigDict) -> Feedback:
     """Feedback before the first step: no signal, C at its lead (or at C_max, where it is fixed)."""
     c = config.feedback
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
-    return Feedback(capacity=jnp.float32(capacity), progress=jnp.float32(0), gain=jnp.float32(0))
+    nothing = jnp.float32(0)
+    return Feedback(capacity=jnp.float32(capacity), progress=nothing, gain=nothing, zero_gain=nothing)
 
 
 def closed_loop_loss(
@@ -104,7 +107,7 @@ def closed_loop_loss(
             z = jnp.where(swap, z_disen, z_sem)
 
     # 1. L_diff
-    progress, gain = nothing, nothing
+    progress = gain = zero_gain = nothing
     if has_diffusion:
         target = diffusion.prediction_target(schedule, config.diffusion.prediction, x0, t, eps)
         denoise = functools.partial(networks.unet.apply, {"params": params["unet"]})
@@ -113,7 +116,7 @@ def closed_loop_loss(
         L_diff = error.mean()
         progress = recovered_information(config, schedule, jax.lax.stop_gradient(error), x0, t)
         frozen = functools.partial(networks.unet.apply, {"params": jax.lax.stop_gradient(params["unet"])})
-        gain = z_gain(config, frozen, x_t, t, z, target, step)
+        gain, zero_gain = z_gains(config, frozen, x_t, t, z, target, step)
 
     # 2. L_vae = -log p_theta(x|z) + beta |KL(q_phi(z|x) || p(z)) - C|, the capacity C set by the diffusion side
     if has_vae:
@@ -151,7 +154,7 @@ def closed_loop_loss(
     loss = together * (config.diffusion.weight * L_diff + lambda_dt * L_dt) + config.vae.weight * L_vae
 
     scalars |= {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    return loss, LoopOutput(scalars=scalars, progress=progress, gain=gain, z_sem=z_sem, z_disen=mean)
+    return loss, LoopOutput(scalars, progress=progress, gain=gain, zero_gain=zero_gain, z_sem=z_sem, z_disen=mean)
 
 
 # --- The loop: how the diffusion side sets C ---
@@ -185,8 +188,8 @@ def recovered_information(
     return (weight * share).mean()
 
 
-def z_gain(config, denoise, x_t, t, z, target, step) -> jax.Array:
-    """log(L_diff with z shuffled in the batch / L_diff with the right z) of a part of the batch [].
+def z_gains(config, denoise, x_t, t, z, target, step) -> tuple[jax.Array, jax.Array]:
+    """log(L_diff with z shuffled in the batch / L_diff with the right z) of a part of the batch [], and with z = 0 [].
 
     Measured every `feedback.every` steps, NaN in between; 0 says that the denoiser ignores z.
     """
@@ -197,19 +200,23 @@ def z_gain(config, denoise, x_t, t, z, target, step) -> jax.Array:
         def loss(z):
             return jnp.square(denoise(x_t, t, z) - target).mean()
 
-        return jnp.log(loss(jnp.roll(z, 1, axis=0)) / loss(z))
+        right = loss(z)
+        return jnp.log(loss(jnp.roll(z, 1, axis=0)) / right), jnp.log(loss(jnp.zeros_like(z)) / right)
 
-    return jax.lax.cond(step % config.feedback.every == 0, measure, lambda: jnp.float32(jnp.nan))
+    unmeasured = jnp.float32(jnp.nan)
+    return jax.lax.cond(step % config.feedback.every == 0, measure, lambda: (unmeasured, unmeasured))
 
 
 def close_loop(config: ConfigDict, feedback: Feedback, output: LoopOutput, step: jax.Array) -> Feedback:
     """The feedback after a step: moving averages of what the denoiser shows, and C, which never falls."""
     c = config.feedback
 
-    def average(old, new):
-        return jnp.where(jnp.isnan(new), old, c.ema_decay * old + (1 - c.ema_decay) * new)
+    def average(old, new, steps=1):  # `steps`: how many pass between two measurements
+        decay = c.ema_decay**steps
+        return jnp.where(jnp.isnan(new), old, decay * old + (1 - decay) * new)
 
-    progress, gain = average(feedback.progress, output.progress), average(feedback.gain, output.gain)
+    progress = average(feedback.progress, output.progress)
+    gain, zero_gain = (average(getattr(feedback, k), getattr(output, k), c.every) for k in ("gain", "zero_gain"))
     signal = {
         "progress": progress / c.reference,
         "gain": gain / c.reference,
@@ -218,4 +225,5 @@ def close_loop(config: ConfigDict, feedback: Feedback, output: LoopOutput, step:
         "timestep": 1.0,  # C is each sample's own, from its t
     }[c.mode]
     capacity = c.lead_capacity + (c.max_capacity - c.lead_capacity) * jnp.clip(signal, 0, 1)
-    return Feedback(capacity=jnp.maximum(feedback.capacity, capacity), progress=progress, gain=gain)
+    capacity = jnp.maximum(feedback.capacity, capacity)
+    return Feedback(capacity=capacity, progress=progress, gain=gain, zero_gain=zero_gain)

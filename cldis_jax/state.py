@@ -124,7 +124,8 @@ def train_step(
         z_disen=state.ema.z_disen.update(output.z_disen),
     )
     scalars = output.scalars | {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
-    scalars |= {"feedback/progress": feedback.progress, "feedback/z_gain": feedback.gain}
+    scalars |= {"feedback/progress": feedback.progress}
+    scalars |= {"feedback/z_gain": feedback.gain, "feedback/z_gain_zero": feedback.zero_gain}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state, feedback=feedback, ema=ema), scalars
 
 

@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.feedback.mode = "progress"  # timestep | progress | gain (closed) | anneal | fixed (open) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats
     config.feedback.lead_capacity = 0.0  # C_lead, nats: progress and gain start here
-    config.feedback.ema_decay = 0.99  # of the signal u
+    config.feedback.ema_decay = 0.99  # of the signal u, a step (of gain: ema_decay ** every a measurement)
     config.feedback.reference = 1.0  # the signal's value at which C reaches C_max
     config.feedback.anneal_steps = 100_000  # anneal: steps from C_lead to C_max
     config.feedback.every = 10  # gain: steps between measurements

@@ -240,6 +240,7 @@ def test_gain_is_the_log_ratio_and_only_measured_when_due(config):
         return np.square(0.5 * x_t + z - eps).mean()
 
     np.testing.assert_allclose(output.gain, np.log(loss(np.roll(z, 1, axis=0)) / loss(z)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(output.zero_gain, np.log(loss(0 * z) / loss(z)), rtol=1e-3, atol=1e-5)
     assert np.isnan(run(config, step=1)[1].gain)
 
 
@@ -254,7 +255,8 @@ def feed(config, signals, key):
     feedback = closed_loop.initial_feedback(config)
     capacities = []
     for step, signal in enumerate(signals):
-        output = closed_loop.LoopOutput({}, jnp.float32(0), jnp.float32(jnp.nan), None, None)
+        nan = jnp.float32(jnp.nan)
+        output = closed_loop.LoopOutput({}, jnp.float32(0), gain=nan, zero_gain=nan, z_sem=None, z_disen=None)
         feedback = closed_loop.close_loop(config, feedback, output.replace(**{key: jnp.float32(signal)}), step)
         capacities.append(float(feedback.capacity))
     return capacities
@@ -264,7 +266,8 @@ def feed(config, signals, key):
 def test_closed_modes_follow_the_signals_average_and_never_fall(config, mode):
     config.feedback.mode = mode
     config.feedback.lead_capacity, config.feedback.max_capacity = 2.0, 12.0
-    config.feedback.ema_decay, config.feedback.reference = 0.5, 2.0
+    config.feedback.every = 1 if mode == "progress" else 2
+    config.feedback.ema_decay, config.feedback.reference = 0.5 ** (1 / config.feedback.every), 2.0
     capacities = feed(config, [1.0, 1.0, -5.0, np.nan if mode == "gain" else -5.0, 9.0, 9.0], mode)
     np.testing.assert_allclose(capacities[:2], [2 + 10 * 0.5 / 2, 2 + 10 * 0.75 / 2], rtol=1e-6)
     assert capacities[2] == capacities[3] == capacities[1]
