@@ -6,6 +6,7 @@ made of: the VAE alone, Diff-AE alone, both. Writes nothing but --out.
 
 import json
 
+import jax
 from absl import flags
 
 from cldis_jax import cli, report, timing
@@ -21,6 +22,8 @@ OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
 def main() -> None:
     cli.require(CONFIG)
     results = timing.benchmark(CONFIG.value, STEPS.value, read_data=DATA.value, time_parts=PARTS.value)
+    if jax.process_index() != 0:
+        return
     if OUT.value:
         report.write_json(OUT.value, results)
     print(json.dumps(results) if JSON.value else timing.table(results))

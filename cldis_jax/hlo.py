@@ -5,16 +5,25 @@ Sizes are logical (elements times their width) and per device, for in an SPMD pr
 
 import collections
 import dataclasses
+import math
 import re
+from collections.abc import Iterator
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "collective_permute")
 # Instructions whose result is no memory of its own.
-VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "after-all")
+VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all")
+SEQUENCES = ("while", "conditional", "call")  # whose callees run instruction by instruction, as the entry does
+ELEMENTWISE = (
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "compare", "select", "negate", "abs"),
+    *("exponential", "log", "tanh", "logistic", "rsqrt", "sqrt", "reduce"),
+)
 
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .+ \{$")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.+)$")
 _CALLEES = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
+_CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)(?:e\w+)?\[([\d,]*)\]")
 
 
@@ -31,6 +40,20 @@ class Instruction:
         """Where in the Python program it comes from."""
         found = re.search(r'op_name="([^"]*)"', self.attributes)
         return found.group(1) if found else ""
+
+    @property
+    def callees(self) -> list[str]:
+        """The computations that it runs."""
+        found = []
+        for single, several in _CALLEES.findall(self.attributes):
+            found += [single] if single else re.findall(r"[\w.\-]+", several)
+        return found
+
+
+def dimensions(shape: str) -> list[int]:
+    """Of the first array of a shape."""
+    found = _ARRAY.search(shape)
+    return [int(size) for size in found.group(3).split(",") if size] if found else []
 
 
 def num_bytes(shape: str) -> int:
@@ -87,17 +110,69 @@ class Module:
         aliases = re.search(r"input_output_alias=\{(.*?\)) \}", self._header)
         return len(re.findall(r"\}: \(", aliases.group(1))) if aliases else 0
 
-    def executions(self) -> dict[str, int]:
-        """How often each computation runs; a branch counts as taken, a loop as often as XLA knows that it runs."""
+    def executions(self, *, loops: bool = True) -> dict[str, int]:
+        """How often each computation runs; a branch counts as taken, a loop as often as XLA knows that it runs.
+
+        `loops`: False counts every loop as one round, as XLA's own cost analysis does.
+        """
         times = collections.Counter({self.entry: 1})
         for name in reversed(self.computations):  # callers stand below what they call
             for instruction in self.computations[name].values():
                 known = _TRIP_COUNT.search(instruction.attributes)
-                trips = int(known.group(1)) if known and instruction.opcode == "while" else 1
-                for single, several in _CALLEES.findall(instruction.attributes):
-                    for callee in [single] if single else re.findall(r"[\w.\-]+", several):
-                        times[callee] += times[name] * trips
+                trips = int(known.group(1)) if known and instruction.opcode == "while" and loops else 1
+                for callee in instruction.callees:
+                    times[callee] += times[name] * trips
         return times
+
+    def sequences(self) -> Iterator[str]:
+        """The computations whose instructions each make a buffer: the entry, loops and branches, not fusions."""
+        found = [self.entry]
+        for name in found:
+            yield name
+            for instruction in self.computations[name].values():
+                if instruction.opcode in SEQUENCES:
+                    found += [callee for callee in instruction.callees if callee not in found]
+
+    def repeated_flops(self) -> float:
+        """How many times more FLOPs there are than if every loop ran once."""
+        return self._repeated({name: self._flops(computation) for name, computation in self.computations.items()})
+
+    def repeated_bytes(self) -> float:
+        """How many times more bytes are read and written than if every loop ran once."""
+        return self._repeated({name: self._bytes(self.computations[name]) for name in self.sequences()})
+
+    def _repeated(self, costs: dict[str, float]) -> float:
+        totals = []
+        for loops in (True, False):
+            times = self.executions(loops=loops)
+            totals.append(sum(times[name] * cost for name, cost in costs.items()))
+        return totals[0] / totals[1] if totals[1] else 1.0
+
+    def _flops(self, computation: dict[str, Instruction]) -> float:
+        """Roughly; borders and dilation of convolutions are counted as if they were pixels."""
+        total = 0
+        for instruction in computation.values():
+            operands = [dimensions(computation[name].shape) for name in instruction.operands if name in computation]
+            elements = math.prod(dimensions(instruction.shape))
+            if instruction.opcode in ELEMENTWISE:
+                total += math.prod(operands[0]) if instruction.opcode == "reduce" else elements
+            elif instruction.opcode == "dot":
+                contracted = _CONTRACTED.search(instruction.attributes)
+                sizes = (operands[0][int(i)] for i in contracted.group(1).split(",") if i) if contracted else ()
+                total += 2 * elements * math.prod(sizes)
+            elif instruction.opcode == "convolution":
+                outputs = operands[1][_DIM_LABELS.search(instruction.attributes).group(1).index("o")]
+                total += 2 * elements * math.prod(operands[1]) / outputs
+        return total
+
+    def _bytes(self, computation: dict[str, Instruction]) -> float:
+        """Of operands and results, views left out."""
+        total = 0
+        for instruction in computation.values():
+            if instruction.opcode not in VIEWS:
+                shapes = [instruction.shape, *(computation[name].shape for name in instruction.operands)]
+                total += sum(map(num_bytes, shapes))
+        return total
 
     def collectives(self) -> dict[str, int]:
         """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the whole arrays that it works on.
@@ -122,12 +197,15 @@ class Module:
         return totals
 
     def largest_buffers(self, number: int) -> list[tuple[int, str, str]]:
-        """(bytes, shape, origin) of the largest results in main memory outside of arguments, largest first."""
+        """(bytes, shape, origin) of the largest results in main memory outside of arguments, largest first.
+
+        Those of a loop's body once, though it runs often.
+        """
         found = []
-        for instruction in self.computations[self.entry].values():
-            if instruction.opcode in VIEWS or re.search(r"S\([1-9]", instruction.shape):
-                continue
+        for instruction in (i for name in self.sequences() for i in self.computations[name].values()):
             arrays = [a.group(0) for a in _ARRAY.finditer(instruction.shape)]
+            if not arrays or instruction.opcode in VIEWS or re.search(r"S\([1-9]", instruction.shape):
+                continue
             shape = max(arrays, key=num_bytes)
             found.append((num_bytes(shape), shape, instruction.op_name or instruction.opcode))
         return sorted(found, reverse=True)[:number]

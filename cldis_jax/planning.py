@@ -92,13 +92,18 @@ def compile_step(
     return compiled, facts | {"compile_seconds": time.perf_counter() - began}
 
 
+def costs(compiled: jax.stages.Compiled, module: hlo.Module) -> tuple[float, float]:
+    """FLOPs and bytes accessed of one run; XLA's own figures count a loop, such as that of micro-batches, once."""
+    once = compiled.cost_analysis()
+    return float(once["flops"]) * module.repeated_flops(), float(once["bytes accessed"]) * module.repeated_bytes()
+
+
 def plan(config: ConfigDict, topology: Topology, effort: float = 0.0) -> dict[str, Any]:
     """All figures; FLOPs and bytes are of one chip and one optimiser step."""
     compiled, facts = compile_step(config, topology, effort)
-    chip, memory, costs = topology.chip, compiled.memory_analysis(), compiled.cost_analysis()
-    module = hlo.Module(compiled.as_text())
+    chip, memory, module = topology.chip, compiled.memory_analysis(), hlo.Module(compiled.as_text())
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    flops, accessed = float(costs["flops"]), float(costs["bytes accessed"])
+    flops, accessed = costs(compiled, module)
     compute_seconds, memory_seconds = flops / chip.peak_flops, accessed / chip.hbm_bandwidth
     seconds = max(compute_seconds, memory_seconds)
     return facts | {

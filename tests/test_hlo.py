@@ -92,4 +92,20 @@ def test_a_program_of_this_version_of_jax():
     module = hlo.Module(jax.jit(step, donate_argnums=(0, 1)).lower(shape, shape).compile().as_text())
     assert module.num_donated == 2
     assert max(module.executions().values()) == 5
+    assert max(module.executions(loops=False).values()) == 1
+    assert module.repeated_flops() == pytest.approx(5, rel=0.05)
     assert module.largest_buffers(1)[0][0] == 32 * 32 * 4
+
+
+def test_buffers_of_a_loops_body_are_seen():
+    def step(x):
+        return jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(jnp.outer(x, x)) @ x, x)
+
+    module = hlo.Module(jax.jit(step).lower(jax.ShapeDtypeStruct((64,), jnp.float32)).compile().as_text())
+    assert module.largest_buffers(1)[0][:2] == (64 * 64 * 4, "f32[64,64]")
+
+
+def test_no_loop_is_no_repetition():
+    shape = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+    module = hlo.Module(jax.jit(lambda x: x @ x + 1).lower(shape).compile().as_text())
+    assert module.repeated_flops() == module.repeated_bytes() == 1

@@ -1,11 +1,16 @@
 """Slices by name, errors in one line, and a small step compiled for TPUs (with the extra [tpu])."""
 
 import json
+import subprocess
+import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from cldis_jax import planning
+from cldis_jax import hlo, partitioning, planning
 from cldis_jax.chips import CHIPS, Topology
+from cldis_jax.program import make_program
 from configs import scenes
 
 
@@ -70,6 +75,66 @@ def test_batch_and_mesh_must_suit_the_slice(tiny, field, value, message):
         tiny.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         planning.plan(tiny, Topology.parse("v4:2x2x1"))
+
+
+def costs(function, *shapes):
+    compiled = jax.jit(function).lower(*shapes).compile()
+    return planning.costs(compiled, hlo.Module(compiled.as_text()))
+
+
+def test_costs_do_not_depend_on_the_number_of_micro_batches():
+    def loss(params, x):
+        h = jax.lax.conv_general_dilated(x, params[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.square(jax.nn.silu(h).reshape(-1, 8 * 8 * 16) @ params[1]).mean()
+
+    def whole(params, x):
+        return jax.grad(loss)(params, x)
+
+    def in_parts(params, x):
+        def add(total, x):
+            return jax.tree.map(jnp.add, total, jax.grad(loss)(params, x)), None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), x.reshape(4, -1, *x.shape[1:]))[0]
+
+    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 3, 4, 16), (8 * 8 * 16, 4))]
+    images = jax.ShapeDtypeStruct((64, 8, 8, 4), jnp.float32)
+    (flops, accessed), (flops_in_parts, accessed_in_parts) = (costs(f, params, images) for f in (whole, in_parts))
+    assert flops_in_parts == pytest.approx(flops, rel=0.05)
+    assert accessed_in_parts == pytest.approx(accessed, rel=0.3)  # parameters are read once for each part
+
+
+@pytest.mark.slow
+def test_costs_of_the_training_step_do_not_depend_on_accumulation():
+    flops = {}
+    for accumulate in (1, 2):
+        config = smallest()
+        config.train.accumulate = accumulate
+        program = make_program(config, partitioning.make_mesh(config, jax.devices()[:1]))
+        compiled = program.update.lower(program.abstract_state, program.abstract_batch).compile()
+        flops[accumulate], _ = planning.costs(compiled, hlo.Module(compiled.as_text()))
+    assert flops[2] == pytest.approx(flops[1], rel=0.05)
+
+
+def command(*arguments):
+    words = [sys.executable, "-m", "cldis_jax.plan", "--config=configs/scenes.py:tiny", *arguments]
+    return subprocess.run(words, capture_output=True, text=True)
+
+
+def test_a_bad_topology_ends_the_command_in_one_line():
+    done = command("--topology=v9:2x2x1", "--json")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith("error: topology 'v9:2x2x1'")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_output_is_json_alone(tmp_path):
+    pytest.importorskip("libtpu")
+    small = ("--config.model.channel_multipliers=(1,)", "--config.model.encoder_multipliers=(1,)")
+    done = command("--topology=v5e:1x1", "--json", f"--out={tmp_path / 'plan.json'}", *small)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((tmp_path / "plan.json").read_text())
 
 
 def smallest():

@@ -1,6 +1,8 @@
 """The benchmark's figures belong together, and its parts are what their names say."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,20 @@ def test_figures(tiny):
     assert results["parts"]["vae"]["seconds_per_step"] < results["parts"]["closed_loop"]["seconds_per_step"]
     assert "closed loop over" in timing.table(results)
     json.dumps(results, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_the_commands_output_is_json_alone(tmp_path):
+    small = ("--config.model.channel_multipliers=(1,)", "--config.model.encoder_multipliers=(1,)")
+    command = [sys.executable, "-m", "cldis_jax.benchmark", "--config=configs/scenes.py:tiny", *small]
+    options = ("--steps=2", "--nodata", "--noparts", "--json", f"--out={tmp_path / 'benchmark.json'}")
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results == json.loads((tmp_path / "benchmark.json").read_text())
+    assert results["seconds_per_step"] > 0
+
+    done = subprocess.run([*command, "--nodata", "--config.data.batch_size=0"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1] == "error: data.batch_size=0 must be at least 1"
