@@ -16,7 +16,7 @@
 #   --project=PROJECT   default: gcloud's own
 #   --spot, --reserved  the kind of capacity (default: on demand)
 #   --version=VERSION   the VM's image (default: the one for TYPE)
-#   --retries=N         failures without a preemption after which train gives up (default 3)
+#   --retries=N         failures without a preemption, or of gcloud itself, after which it gives up (default 3)
 #
 #   bash launch/tpu_vm.sh train --name=cldis --zone=us-central2-b --type=v4-32 --spot \
 #     --config=configs/celeba.py --workdir=gs://BUCKET/celeba
@@ -66,11 +66,23 @@ abort() {
   exit 1
 }
 
-# observe STATE: sets `state` of the request, empty when there is none; STATE stands for it in a dry run.
+# observe STATE: sets `state` of the request, empty when there is none; STATE stands for it in a dry run. What gcloud
+# can't say (no network, no permission) is no answer: it is asked again, and in the end the script gives up.
 observe() {
   local describe=(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format="value(state.state)")
+  local complaint unanswered=0
   state=$1
-  if ((dry_run)); then quote "${describe[@]}"; else state=$("${describe[@]}" 2>/dev/null) || state=''; fi
+  if ((dry_run)); then
+    quote "${describe[@]}"
+    return
+  fi
+  complaint=$(mktemp)
+  until state=$("${describe[@]}" 2>"$complaint") || grep -q NOT_FOUND "$complaint"; do
+    ((++unanswered <= retries)) || abort "gcloud can't say how $name is: $(<"$complaint")"
+    note "gcloud can't say how $name is; asking again"
+    sleep "$poll_seconds"
+  done
+  rm "$complaint"
 }
 
 create() {

@@ -138,12 +138,16 @@ def test_tpu_image_follows_the_slice_type(slice_type, version):
     assert f"--runtime-version={version}" in lines[1]
 
 
-# A cloud of one slice in files: `state` is the request's; each run takes the next outcome off `outcomes`.
+# A cloud of one slice in files: `state` is the request's; each run takes the next outcome off `outcomes`, each describe
+# a line off `outages`, as long as there are any.
 GCLOUD = """
 echo "$*" >> "$CLOUD/log"
 case "$4 ${*: -1}" in
   create*) [[ ! -e $CLOUD/state ]] && echo WAITING_FOR_RESOURCES > "$CLOUD/state" ;;
-  describe*) cat "$CLOUD/state" && sed -i s/WAITING_FOR_RESOURCES/ACTIVE/ "$CLOUD/state" ;;
+  describe*)
+    [[ -s $CLOUD/outages ]] && { sed -i 1d "$CLOUD/outages"; echo "ERROR: UNAVAILABLE: no network" >&2; exit 1; }
+    [[ -e $CLOUD/state ]] || { echo "ERROR: (gcloud.compute.tpus) NOT_FOUND: no such resource" >&2; exit 1; }
+    cat "$CLOUD/state" && sed -i s/WAITING_FOR_RESOURCES/ACTIVE/ "$CLOUD/state" ;;
   delete*) rm "$CLOUD/state" ;;
   ssh*cldis_jax.main*)
     outcome=$(head -n 1 "$CLOUD/outcomes"); sed -i 1d "$CLOUD/outcomes"
@@ -193,6 +197,21 @@ def test_tpu_failures_on_a_healthy_slice_end(tree):
     assert verbs.count("run") == 3
     assert verbs.count("create") == 1
     assert "failed 3 times on a healthy slice" in result.stderr
+
+
+def test_tpu_slice_that_cannot_be_seen_is_not_taken_for_none(tree):
+    (tree.parent / "state").write_text("ACTIVE\n")
+    (tree.parent / "outages").write_text("once\ntwice\n")
+    result, verbs = train_on_tpu(tree, ["finished"])
+    assert result.returncode == 0, result.stderr
+    assert verbs == ["scp", "ssh", "run"]
+
+    (tree.parent / "log").unlink()
+    (tree.parent / "outages").write_text("again\n" * 9)
+    result, verbs = train_on_tpu(tree, ["finished"], "--retries=2")
+    assert result.returncode == 1
+    assert verbs == []
+    assert "gcloud can't say how cldis is: ERROR: UNAVAILABLE: no network" in result.stderr
 
 
 XPK_STAND_IN = """
