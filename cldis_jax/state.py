@@ -141,4 +141,4 @@ def _accumulate(loss_and_gradient, x0, num_micro):
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[1])
     gradient, outputs = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(num_micro)))
     latents = {name: getattr(outputs, name).reshape((-1, outputs.z_sem.shape[-1])) for name in ("z_sem", "z_disen")}
-    return gradient, jax.tree.map(lambda x: jnp.nanmean(x, axis=0), outputs).replace(**latents)
+    return gradient, jax.tree.map(lambda x: x.mean(axis=0), outputs).replace(**latents)

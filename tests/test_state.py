@@ -1,4 +1,6 @@
-"""The optimiser step's parts against NumPy: clipping by branch, moving averages, moments, keys."""
+"""The optimiser step and its parts against NumPy: clipping, micro-batches, flips, moving averages, moments."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cldis_jax import state
+from cldis_jax import closed_loop, models, state
 
 
 def params():
@@ -50,6 +52,87 @@ def test_moments_are_those_of_the_data():
         moments = moments.update(jnp.asarray(batch))
     np.testing.assert_allclose(moments.mean, [1.0, -2.0], atol=0.05)
     np.testing.assert_allclose(moments.std, [0.5, 3.0], rtol=0.03)
+
+
+@pytest.fixture
+def step(tiny, monkeypatch):
+    """A function that does one step of a VAE by plain, unclipped gradient descent: (before, after, scalars)."""
+    monkeypatch.setattr(optax, "adam", optax.sgd)
+    tiny.diffusion.weight, tiny.feedback.mode = 0.0, "fixed"
+    tiny.train.clip_norm, tiny.train.learning_rate = 1e6, 1.0
+    networks = models.make_networks(tiny)
+    before = jax.jit(lambda: state.create_state(networks, tiny))()
+
+    def do(images):
+        return before, *jax.jit(lambda s, x: state.train_step(networks, tiny, s, x))(before, images)
+
+    return do
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8)
+
+
+def test_micro_batches_give_the_mean_of_their_gradients(tiny, step, images):
+    tiny.train.accumulate = 2
+    before, after, scalars = step(images)
+    key = jax.random.fold_in(jax.random.key(tiny.train.seed), before.step)
+
+    @jax.jit
+    def gradient(images, micro):
+        return jax.grad(closed_loop.closed_loop_loss, has_aux=True)(
+            before.params, models.make_networks(tiny), tiny, state.to_unit_range(images), before.feedback, before.step,
+            jax.random.fold_in(key, 1 + micro),
+        )  # fmt: skip
+
+    (first, first_output), (second, second_output) = (gradient(images[i::2], i) for i in range(2))
+    expected = jax.tree.map(lambda p, a, b: p - (a + b) / 2, before.params, first, second)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.params, expected)
+    mean = (first_output.scalars["loss"] + second_output.scalars["loss"]) / 2
+    np.testing.assert_allclose(scalars["loss"], mean, rtol=1e-5)
+
+
+@pytest.fixture
+def watched_step(tiny, monkeypatch):
+    """A function that does one step on images with a loss of the parameters alone, whose one scalar is `term(x0)`."""
+
+    def do(images, term):
+        def loss(params, networks, config, x0, *_):
+            z = jnp.zeros((len(x0), config.model.latent_dim))
+            nothing = {field.name: jnp.float32(0) for field in dataclasses.fields(closed_loop.LoopOutput)}
+            output = nothing | {"scalars": {"term": term(x0)}, "z_sem": z, "z_disen": z}
+            return optax.global_norm(params), closed_loop.LoopOutput(**output)
+
+        monkeypatch.setattr(closed_loop, "closed_loop_loss", loss)
+        return state.train_step(None, tiny, state.create_state(None, tiny, params()), jnp.asarray(images))
+
+    return do
+
+
+def test_nan_in_one_micro_batch_is_seen(tiny, watched_step, images):
+    tiny.train.accumulate = 2
+    images[0::2], images[1::2] = 0, 255
+    _, scalars = watched_step(images, lambda x0: jnp.log(x0.mean()))  # of -1, and of 1
+    assert np.isnan(scalars["term"])
+
+
+def test_the_parameters_average_follows_them(tiny, step, images):
+    tiny.train.ema_decay = 0.75
+    before, after, _ = step(images)
+    assert optax.global_norm(jax.tree.map(jnp.subtract, after.params, before.params)) > 1
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.ema.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.ema.params, expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flips_mirror_some_images(tiny, watched_step, images, flip):
+    tiny.data.flip = flip
+    _, scalars = watched_step(images, lambda x0: x0)
+    original = state.to_unit_range(jnp.asarray(images))
+    mirrored = [bool((a == b[:, ::-1]).all()) for a, b in zip(scalars["term"], original)]
+    assert all(m or (a == b).all() for m, a, b in zip(mirrored, scalars["term"], original))
+    assert set(mirrored) == ({False, True} if flip else {False})
 
 
 def test_to_unit_range():
