@@ -106,7 +106,7 @@ def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> 
 
     `stride` is the reference implementation's spacing: the smallest integer stride that keeps exactly `num_steps` of
     range(total); most numbers have none, which raises ValueError. `even` takes floor(i total / num_steps) and exists
-    for every number. `auto` is `stride` where it exists and `even` elsewhere.
+    for every number; a single step is the last timestep. `auto` is `stride` where it exists and `even` elsewhere.
     """
     if not 1 <= num_steps <= total:
         raise ValueError(f"DDIM needs between 1 and {total} steps, got {num_steps}")
@@ -118,7 +118,7 @@ def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> 
                 return np.arange(0, total, stride)
         if spacing == "stride":
             raise ValueError(f"no integer stride keeps exactly {num_steps} of {total} steps; use spacing='even'")
-    return np.arange(num_steps) * total // num_steps
+    return np.arange(num_steps) * total // num_steps if num_steps > 1 else np.array([total - 1])
 
 
 def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", length: int | None = None) -> DDIMTables:
