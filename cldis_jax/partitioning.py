@@ -30,7 +30,13 @@ def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
 
 
 def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
-    """The mesh over all devices (or the given ones), batch dimension over both axes."""
+    """The mesh over all devices (or the given ones), batch dimension over both axes.
+
+    TPU slices, which only the slow data-centre network joins, lie along `data`.
+
+    Raises:
+      ValueError: the config's mesh or batch does not fit the devices.
+    """
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices))
     batch_size, micro = config.data.batch_size, config.train.accumulate
@@ -39,7 +45,14 @@ def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
             f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
             + (f" times train.accumulate={micro}" if micro > 1 else "")
         )
-    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    if shape[0] % slices:
+        raise ValueError(f"sharding.mesh gives data={shape[0]}, which must be a multiple of the {slices} slices")
+    within = (shape[0] // slices, shape[1])
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1), devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 

@@ -1,5 +1,7 @@
 """Mesh shapes, and which arrays are split."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,38 @@ def test_batch_must_divide(tiny):
     tiny.data.batch_size, tiny.train.accumulate = 9, 2
     with pytest.raises(ValueError, match=r"batch_size=9 is not divisible by the 1 devices times train.accumulate=2"):
         partitioning.make_mesh(tiny)
+
+
+@dataclasses.dataclass(frozen=True)
+class TPU:
+    """As much of a v4 chip as a mesh looks at; four in a 2x2 make a slice."""
+
+    id: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v4"
+    core_on_chip: int = 0
+
+    @property
+    def slice_index(self):
+        return self.id // 4
+
+    @property
+    def process_index(self):
+        return self.id // 4
+
+    @property
+    def coords(self):
+        return (self.id % 2, self.id // 2 % 2, 0)
+
+
+def test_slices_lie_along_data(tiny):
+    devices = [TPU(i) for i in range(8)]
+    for fsdp in (1, 2, 4):
+        grid = partitioning.make_mesh(with_mesh(tiny, -1, fsdp), devices).devices
+        assert grid.shape == (8 // fsdp, fsdp)
+        assert [device.slice_index for device in grid.flat] == [0] * 4 + [1] * 4
+    with pytest.raises(ValueError, match="data=1, which must be a multiple of the 2 slices"):
+        partitioning.make_mesh(with_mesh(tiny, -1, 8), devices)
 
 
 def test_large_arrays_are_split_along_their_largest_divisible_axis():
