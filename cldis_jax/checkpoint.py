@@ -19,15 +19,15 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from cldis_jax.state import TrainState
 
-# Fields that a resumed run may change: they decide how long, where and how often, not what is computed.
+# Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
 FREE_FIELDS = (
     "profile_steps",
     "train.steps",
     "train.log_every",
     "train.picture_every",
     "train.num_pictures",
-    "checkpoint.",
-    "sharding.",
+    "checkpoint",
+    "sharding",
     "data.path",
     "data.data_dir",
     "data.threads",
@@ -63,13 +63,18 @@ def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, 
     return flat
 
 
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the field."""
+    return f"{name}.".startswith(tuple(f"{field}." for field in FREE_FIELDS))
+
+
 def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """The fields, as lines, in which a saved config forbids going on with the asked one."""
     saved, asked = flatten(saved), flatten(asked)
     return [
         f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
         for name in sorted(saved.keys() | asked.keys())
-        if saved.get(name) != asked.get(name) and not name.startswith(FREE_FIELDS)
+        if saved.get(name) != asked.get(name) and not is_free(name)
     ]
 
 
@@ -82,6 +87,12 @@ def params_sha256(params: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: `StopRequest` alone asks, for the answer needs one count of questions and Orbax would count steps."""
+        return False
 
 
 class Checkpoints:
@@ -98,10 +109,7 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._read_only = read_only
-        self._manager = ocp.CheckpointManager(
-            self.directory, options=options, item_names=("state", "ema", "data", "config")
-        )
+        self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
 
     def steps(self) -> list[int]:
         """Saved steps, newest first."""
@@ -125,12 +133,13 @@ class Checkpoints:
     def restore(self, abstract_state: TrainState) -> tuple[TrainState, Any, int] | None:
         """(state, data position, step) of the newest usable checkpoint, laid out as `abstract_state` says.
 
-        A damaged checkpoint is reported, moved to `WORKDIR/damaged/`, and the one before it is used; None if there is
-        none left.
+        A damaged checkpoint is reported and the one before it is used; then the damaged one moves to
+        `WORKDIR/damaged/`. None if there is no checkpoint.
 
         Raises:
-          CheckpointError: the newest one is a model alone, e.g. an imported one.
+          CheckpointError: the newest one is a model alone, e.g. an imported one; or none can be read, and all stay.
         """
+        damaged = []
         for step in self.steps():
             if not any((self.directory / str(step) / item).exists() for item in ("state", "data")):
                 raise CheckpointError(
@@ -143,11 +152,20 @@ class Checkpoints:
             }
             if abstract_state.ema is not None:
                 items["ema"] = ocp.args.StandardRestore(abstract_state.ema)
+            restored = None
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-                return restored.state.replace(ema=restored.get("ema")), restored.data, step
             except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
-                self._set_aside(step, error)
+                _warn_damaged(step, error)
+            if _on_every_process(restored is not None):
+                self._set_aside(damaged)
+                return restored.state.replace(ema=restored.get("ema")), restored.data, step
+            damaged.append(step)
+        if damaged:
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be read (tried {damaged}, nothing was moved); "
+                "mend what the warnings name, or start anew in another workdir"
+            )
         return None
 
     def restore_ema(self, abstract_ema: Any, step: int | None = None) -> tuple[Any, int]:
@@ -173,17 +191,19 @@ class Checkpoints:
                 _warn_damaged(step, error)
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        _warn_damaged(step, error)
+    def _set_aside(self, steps: list[int]) -> None:
+        if not steps:
+            return
         if jax.process_index() == 0:
             aside = self.directory.parent / "damaged"
             aside.mkdir(parents=True, exist_ok=True)
-            target = aside / str(step)
-            if target.exists():
-                target.rmtree()
-            (self.directory / str(step)).rename(target)
+            for step in steps:
+                target = aside / str(step)
+                if target.exists():
+                    target.rmtree()
+                (self.directory / str(step)).rename(target)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("set aside a damaged checkpoint")
+            multihost_utils.sync_global_devices("set aside damaged checkpoints")
         self._manager.reload()
 
     def wait(self) -> None:
@@ -211,6 +231,17 @@ def kept_steps(workdir: str) -> list[int]:
     if not steps:
         raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
     return steps[::-1]
+
+
+def has_any(workdir: str) -> bool:
+    """Whether the workdir holds a checkpoint, readable or not."""
+    directory = epath.Path(workdir) / "checkpoints"
+    return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
+
+
+def _on_every_process(ok: bool) -> bool:
+    """Whether it is so on all processes, which then go on alike."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 
 
 def _warn_damaged(step: int, error: Exception) -> None:
