@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
+import jax
 import numpy as np
 
 TRACKERS = ("lk", "dis", "tapir")
@@ -24,6 +25,9 @@ MIN_EIGENVALUE = (
 )
 ROUND_TRIP = 1.0  # pixels that a point may miss its origin by, tracked there and back
 TAPIR_SIZE = 256  # side of the frames that TAPIR was trained on
+TAPIR_CHUNK = 64  # points whose cost volumes are held at once
+TAPIR_SETTINGS = {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}  # as published with the weights
+BOOTSTAPIR_SETTINGS = TAPIR_SETTINGS | {"pyramid_level": 1, "extra_convs": True, "softmax_temperature": 10.0}
 
 
 class Tracker(Protocol):
@@ -41,7 +45,7 @@ class Tracker(Protocol):
 def make_tracker(name: str, checkpoint: str | None = None) -> Tracker:
     """The tracker called `name`, one of TRACKERS; TAPIR needs the path of its checkpoint.
 
-    Raises ValueError for an unknown name or a missing package, FileNotFoundError for a missing checkpoint.
+    Raises ValueError for an unknown name, a missing package or a damaged checkpoint, FileNotFoundError for a lost one.
     """
     if name == "tapir":
         return Tapir(checkpoint)
@@ -110,27 +114,45 @@ def dense_flow_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -
 
 
 class Tapir:
-    """TAPIR, a learnt point tracker, through DeepMind's `tapnet` package.
+    """TAPIR or BootsTAPIR, which its weights tell apart, learnt point trackers, through DeepMind's `tapnet` package.
 
-    Source: Doersch et al., "TAPIR: tracking any point with per-frame initialization and temporal refinement", 2023.
+    Source: Doersch et al., "TAPIR: tracking any point with per-frame initialization and temporal refinement", 2023, and
+    "BootsTAP: bootstrapped training for tracking-any-point", 2024.
     """
 
     min_size = TAPIR_SIZE
 
     def __init__(self, checkpoint: str | None):
         if not checkpoint:
-            raise ValueError("the tracker 'tapir' needs the path of its checkpoint (tapir_checkpoint_panning.npy)")
+            raise ValueError(
+                "the tracker 'tapir' needs the path of its checkpoint, "
+                "--tapir_checkpoint=tapir_checkpoint_panning.npy or bootstapir_checkpoint_v2.npy"
+            )
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f"no TAPIR checkpoint at {checkpoint}")
         try:
             from tapnet.models import tapir_model
         except ImportError as error:
             raise ValueError(
-                "the tracker 'tapir' needs the package tapnet (github.com/google-deepmind/tapnet)"
+                f"the tracker 'tapir' needs the package tapnet (github.com/google-deepmind/tapnet) with all that it "
+                f"imports: there is no module {error.name}"
             ) from error
-        weights = np.load(checkpoint, allow_pickle=True).item()
-        settings = {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}
-        self._model = tapir_model.ParameterizedTAPIR(weights["params"], weights["state"], tapir_kwargs=settings)
+        try:
+            weights = np.load(checkpoint, allow_pickle=True).item()
+            self._variables = weights["params"], weights["state"]
+        except Exception as error:  # a damaged pickle may raise anything
+            raise ValueError(
+                f"--tapir_checkpoint: {checkpoint} is not a checkpoint of TAPIR ({type(error).__name__}: {error})"
+            ) from error
+        bootstrapped = any("extra_convs" in name for name in weights["params"])
+        settings = BOOTSTAPIR_SETTINGS if bootstrapped else TAPIR_SETTINGS
+
+        def follow(variables, video, queries):
+            model = tapir_model.ParameterizedTAPIR(*variables, tapir_kwargs=settings)
+            found = model(video=video, query_points=queries, is_training=False, query_chunk_size=TAPIR_CHUNK)
+            return tuple(found[name][0] for name in ("tracks", "occlusion", "expected_dist"))
+
+        self._follow = jax.jit(follow)
 
     def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = frames.shape[1:3]
@@ -138,11 +160,12 @@ class Tapir:
         video = np.stack([cv2.resize(frame, (TAPIR_SIZE, TAPIR_SIZE)) for frame in frames])
         video = video.astype(np.float32)[None] / 127.5 - 1
         middle = np.full((len(points), 1), len(frames) // 2, np.float32)
-        queries = np.concatenate([middle, (points / scale)[:, ::-1]], axis=-1).astype(np.float32)[None]  # t, y, x
-        found = self._model(video=video, query_points=queries, is_training=False)
-        tracks = np.asarray(found["tracks"][0], np.float32).swapaxes(0, 1) * scale
-        occluded, wrong = (_sigmoid(np.asarray(found[name][0]).T) for name in ("occlusion", "expected_dist"))
-        visible = (1 - occluded) * (1 - wrong) > 0.5
+        raster = (points + 0.5) / scale  # a pixel's centre is at a half
+        queries = np.concatenate([middle, raster[:, ::-1]], axis=-1).astype(np.float32)[None]  # t, y, x
+        found = self._follow(self._variables, video, queries)
+        tracks, occlusion, distance = (np.asarray(part, np.float32).swapaxes(0, 1) for part in found)  # [S, P, ...]
+        tracks = tracks * scale - 0.5
+        visible = (1 - _sigmoid(occlusion)) * (1 - _sigmoid(distance)) > 0.5
         return tracks, visible
 
 

@@ -4,6 +4,8 @@ import sys
 import types
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -90,41 +92,74 @@ def test_unknown_tracker():
         trackers.make_tracker("raft")
 
 
-def test_tapir_needs_its_checkpoint_and_its_package(tmp_path):
-    with pytest.raises(ValueError, match="needs the path of its checkpoint"):
+def test_tapir_needs_its_checkpoint_and_its_package(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="needs the path of its checkpoint, --tapir_checkpoint="):
         trackers.make_tracker("tapir")
     with pytest.raises(FileNotFoundError, match=r"nothing\.npy"):
         trackers.make_tracker("tapir", str(tmp_path / "nothing.npy"))
-    if "tapnet" not in sys.modules:
-        (tmp_path / "weights.npy").touch()
-        with pytest.raises(ValueError, match="needs the package tapnet"):
-            trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))
+    (tmp_path / "weights.npy").touch()
+    monkeypatch.setitem(sys.modules, "tapnet.models", None)  # as if it were not installed, in part
+    monkeypatch.setitem(sys.modules, "tapnet", types.ModuleType("tapnet"))
+    with pytest.raises(ValueError, match=r"needs the package tapnet.* no module tapnet\.models"):
+        trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))
 
 
-def test_tapir_coordinates_go_there_and_back(tmp_path, monkeypatch):
-    """A stand-in for the network that moves every point by (2, 4) of TAPIR's pixels a frame and hides the first one."""
+class StandIn:
+    """In place of TAPIR's network: moves every point by (2, 4) of TAPIR's pixels a frame and hides the first one."""
 
-    class StandIn:
-        def __init__(self, params, state, tapir_kwargs):
-            assert (params, state) == ("p", "s")
+    settings: dict
 
-        def __call__(self, video, query_points, is_training):
-            assert video.shape == (1, 5, 256, 256, 3)
-            assert -1 <= video.min() <= video.max() <= 1
-            t, y, x = np.moveaxis(query_points[0], -1, 0)
-            frame = np.arange(5)
-            tracks = np.stack([x[:, None] + 2 * (frame - t[:, None]), y[:, None] + 4 * (frame - t[:, None])], -1)
-            occlusion = np.where(np.arange(len(x)) == 0, 9.0, -9.0)[:, None].repeat(5, 1)
-            return {"tracks": tracks[None], "occlusion": occlusion[None], "expected_dist": occlusion[None]}
+    def __init__(self, params, state, tapir_kwargs):
+        StandIn.settings = tapir_kwargs
+        self._shift = params["tapir/~/resnet"]["w"]
 
+    def __call__(self, video, query_points, is_training, query_chunk_size):
+        assert video.shape == (1, 5, 256, 256, 3)
+        assert isinstance(video, jax.core.Tracer)  # eagerly the network takes minutes
+        assert range(0, query_points.shape[1], query_chunk_size)
+        assert not is_training
+        t, y, x = jnp.moveaxis(query_points[0], -1, 0)[..., None]
+        frame = jnp.arange(5.0)[None]
+        tracks = jnp.stack([x + self._shift * (frame - t), y + 2 * self._shift * (frame - t)], -1)
+        occlusion = jnp.where(jnp.arange(len(x)) == 0, 9.0, -9.0)[:, None].repeat(5, 1)
+        return {"tracks": tracks[None], "occlusion": occlusion[None], "expected_dist": occlusion[None]}
+
+
+@pytest.fixture
+def tapnet(monkeypatch):
     module = types.ModuleType("tapnet.models")
     module.tapir_model = types.SimpleNamespace(ParameterizedTAPIR=StandIn)
     monkeypatch.setitem(sys.modules, "tapnet", types.ModuleType("tapnet"))
     monkeypatch.setitem(sys.modules, "tapnet.models", module)
-    np.save(tmp_path / "weights.npy", {"params": "p", "state": "s"}, allow_pickle=True)
-    tracks, visible = trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))(
+
+
+def save_weights(path, *modules: str) -> str:
+    params = {f"tapir/~/{name}": {"w": np.float32(2)} for name in ("resnet", *modules)}
+    np.save(path, {"params": params, "state": {}}, allow_pickle=True)
+    return str(path)
+
+
+def test_tapir_coordinates_go_there_and_back(tmp_path, tapnet):
+    tracks, visible = trackers.make_tracker("tapir", save_weights(tmp_path / "weights.npy"))(
         np.zeros((5, SIZE, SIZE, 3), np.uint8), INNER
     )
+    assert StandIn.settings == {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}
     expected = INNER + np.arange(-2, 3)[:, None, None] * np.array([1.0, 2.0])  # half of TAPIR's pixels at 128
     np.testing.assert_allclose(tracks, expected, atol=1e-4)
     np.testing.assert_array_equal(visible[0], np.arange(len(INNER)) > 0)
+
+
+def test_bootstapir_is_told_by_its_weights(tmp_path, tapnet):
+    path = save_weights(tmp_path / "weights.npy", "extra_convs/conv2_d")
+    trackers.make_tracker("tapir", path)(np.zeros((5, SIZE, SIZE, 3), np.uint8), INNER)
+    assert {"pyramid_level": 1, "extra_convs": True, "softmax_temperature": 10}.items() <= StandIn.settings.items()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x04broken"])
+def test_a_damaged_checkpoint_of_tapir_is_one_line(tmp_path, tapnet, content):
+    (tmp_path / "weights.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"--tapir_checkpoint: .*weights\.npy is not a checkpoint of TAPIR"):
+        trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))
+    np.save(tmp_path / "weights.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="is not a checkpoint of TAPIR"):
+        trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))
