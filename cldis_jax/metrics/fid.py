@@ -1,14 +1,14 @@
 """Frechet inception distance [Heusel et al. 2017, arXiv 1706.08500], with clean resizing and cached statistics."""
 
+import io
 import os
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
@@ -28,7 +28,8 @@ class Statistics(NamedTuple):
 def frechet_distance(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
     """|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)), in float64 [Dowson & Landau 1982].
 
-    The product's root may be complex by rounding when covariances are singular; its real part is taken.
+    With cov = A A^T, the root's trace is the sum of the singular values of A1^T A2. This also holds for the singular
+    covariances of fewer images than features, whose product may have no root at all.
 
     Raises:
       ValueError: the shapes don't fit.
@@ -38,9 +39,16 @@ def frechet_distance(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov
     if mean1.shape != (size,) or mean2.shape != (size,) or {cov1.shape, cov2.shape} != {(size, size)}:
         shapes = [array.shape for array in (mean1, cov1, mean2, cov2)]
         raise ValueError(f"two means [D] and covariances [D, D] are needed, got shapes {shapes}")
-    root = scipy.linalg.sqrtm(cov1 @ cov2)
+    trace_of_root = np.linalg.svd(_factor(cov1).T @ _factor(cov2), compute_uv=False).sum()
     difference = mean1 - mean2
-    return float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(root).real)
+    return float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2 * trace_of_root)
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """A [D, rank] with A A^T the covariance; eigenvalues that are 0 but for rounding are left out."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def fid(statistics: Statistics, reference: Statistics) -> float:
@@ -73,7 +81,8 @@ def make_features(variables: dict, resize: str = "clean") -> Callable[[np.ndarra
     """A function from images [B, H, W, 3] in [-1, 1] to Inception features [B, 2048].
 
     Images are rounded to 8 bits, as if they had been saved. `resize` is how they get to 299x299: `clean` is clean-fid's
-    antialiased bicubic filter [Parmar et al. 2022], `tensorflow` the bilinear filter of the original FID.
+    antialiased bicubic filter [Parmar et al. 2022], `tensorflow` the bilinear filter of the original FID. The network
+    gets (x - 128) / 128 as in both of these; pytorch-fid's 2 x / 255 - 1 gives slightly other numbers.
 
     Raises:
       ValueError: unknown resize, or images that are not [B, H, W, 3].
@@ -89,8 +98,9 @@ def make_features(variables: dict, resize: str = "clean") -> Callable[[np.ndarra
         pixels = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.float32)
         if resize == "clean":
             resized = np.stack([clean_resize(image, inception.IMAGE_SIZE) for image in pixels])
-            return np.asarray(apply(variables, resized / 127.5 - 1))
-        return np.asarray(apply(variables, (tensorflow_resize(pixels, inception.IMAGE_SIZE) - 128) / 128))
+        else:
+            resized = tensorflow_resize(pixels, inception.IMAGE_SIZE)
+        return np.asarray(apply(variables, (resized - 128) / 128))
 
     return features
 
@@ -129,24 +139,26 @@ def image_statistics(
     return running_statistics(map(features, bar))
 
 
-def cached_statistics(path: str | os.PathLike, compute: Callable[[], Statistics]) -> Statistics:
-    """Statistics from the .npz at `path`, computed and written there first if it is not there.
+def cached_statistics(path: epath.PathLike, compute: Callable[[], Statistics], *, write: bool = True) -> Statistics:
+    """Statistics from the .npz at `path`, computed, and with `write` written there, if it is not there.
 
-    The name must tell apart whatever the numbers depend on: data set, split, size, crop, resize and count.
+    The name must tell apart whatever the numbers depend on: network, data set, images, size, crop and resize.
 
     Raises:
       ValueError: the file is not one of ours.
     """
-    path = pathlib.Path(path)
+    path = epath.Path(path)
     if not path.exists():
         statistics = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez(partial, **statistics._asdict())
-        partial.replace(path)
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+            with partial.open("wb") as file:
+                np.savez(file, **statistics._asdict())
+            partial.replace(path)
         return statistics
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
             return Statistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
     except Exception as error:
         raise ValueError(f"{path} holds no FID statistics ({error}); delete it to compute them again") from error

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
+from etils import epath
 from PIL import Image
 
 from cldis_jax.metrics import fid
@@ -39,6 +41,34 @@ def test_singular_covariances_have_no_distance_from_themselves():
     assert fid.fid(statistics, statistics) == pytest.approx(0, abs=1e-5)
 
 
+def test_distance_is_that_of_the_matrix_root():
+    draws = np.random.RandomState(0)
+    a, b = (np.cov(draws.randn(40, 12), rowvar=False) for _ in range(2))
+    expected = np.trace(a) + np.trace(b) - 2 * np.trace(scipy.linalg.sqrtm(a @ b)).real
+    assert fid.frechet_distance(np.zeros(12), a, np.zeros(12), b) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.6, 1.0])
+def test_distance_of_covariances_of_rank_one(cosine):
+    """tr (u u^T v v^T)^(1/2) is |u . v|, also where the product is nilpotent and has no root."""
+    basis = np.linalg.qr(np.random.RandomState(0).randn(50, 2))[0]
+    u, v = 3 * basis[:, 0], 2 * (cosine * basis[:, 0] + np.sqrt(1 - cosine**2) * basis[:, 1])
+    distance = fid.frechet_distance(np.zeros(50), np.outer(u, u), np.zeros(50), np.outer(v, v))
+    assert distance == pytest.approx(9 + 4 - 2 * 6 * cosine, abs=1e-6)
+
+
+def test_distance_of_fewer_images_than_features():
+    """Covariances of rank 9 in planes turned by one angle, in 60 dimensions."""
+    draws = np.random.RandomState(0)
+    basis, angle = np.linalg.qr(draws.randn(60, 18))[0], 0.4
+    first, second = basis[:, :9], np.cos(angle) * basis[:, :9] + np.sin(angle) * basis[:, 9:]
+    std1, std2 = np.abs(draws.randn(2, 9)) + 0.1
+    a, b = first * std1**2 @ first.T, second * std2**2 @ second.T
+    expected = np.sum(std1**2 + std2**2) - 2 * np.cos(angle) * np.sum(std1 * std2)
+    assert fid.frechet_distance(np.zeros(60), a, np.zeros(60), b) == pytest.approx(expected, abs=1e-9)
+    assert fid.frechet_distance(np.zeros(60), a, np.zeros(60), 0 * b) == pytest.approx(np.sum(std1**2))
+
+
 def test_distance_needs_fitting_shapes():
     with pytest.raises(ValueError, match="two means"):
         fid.frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
@@ -66,9 +96,36 @@ def test_statistics_are_computed_once(tmp_path):
     np.testing.assert_array_equal(first.covariance, second.covariance)
     assert second.count == 3
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["shapes.npz"]
+    fid.cached_statistics(tmp_path / "elsewhere" / "shapes.npz", compute, write=False)
+    assert not (tmp_path / "elsewhere").exists()
     (tmp_path / "broken.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match="holds no FID statistics"):
         fid.cached_statistics(tmp_path / "broken.npz", compute)
+
+
+def test_statistics_are_kept_through_epath(tmp_path):
+    """And so in buckets, too; here a folder that is not there stands for one."""
+
+    def local(function, *paths, **options):
+        return function(*(str(path).replace("/bucket", str(tmp_path)) for path in paths), **options)
+
+    names = ("open", "exists", "mkdir", "makedirs", "replace", "rename")
+    with epath.testing.mock_epath(**dict.fromkeys(names, local)):
+        path = "/bucket/fid_statistics/shapes.npz"
+        first = fid.cached_statistics(path, lambda: fid.running_statistics([np.eye(3)]))
+        second = fid.cached_statistics(path, lambda: pytest.fail("computed again"))
+    np.testing.assert_array_equal(first.covariance, second.covariance)
+    assert [path.name for path in tmp_path.rglob("*.npz")] == ["shapes.npz"]
+
+
+@pytest.mark.parametrize("resize", fid.RESIZES)
+def test_pixels_enter_the_network_between_minus_one_and_one(monkeypatch, resize):
+    """As clean-fid and the original FID have it, (x - 128) / 128 of 0 to 255."""
+    monkeypatch.setattr(fid.inception.InceptionV3, "apply", lambda self, variables, x: x.mean(axis=(1, 2)))
+    features = fid.make_features({}, resize)
+    levels = np.array([-1, 1, 0.5])
+    found = features(np.broadcast_to(levels, (1, 32, 32, 3)).astype(np.float32))
+    np.testing.assert_allclose(found[0], (np.rint((levels + 1) * 127.5) - 128) / 128, atol=1e-5)
 
 
 def test_clean_resize_filters_before_it_drops_pixels():
