@@ -22,10 +22,10 @@ def tad(codes: np.ndarray, attributes: np.ndarray, protocol: str = "exact") -> d
     entropy; it adds the best area minus the second best. Protocols, which are not comparable with each other:
 
       exact          exact areas; our own choice of N and split.
-      nashae         ROC curves of 101 thresholds; codes of range <= 0.2 count 0.5 (1,000 images, seed 30).
+      nashae         ROC curves of 101 thresholds; codes of range <= 0.2 count 0.5 (theirs: 1,000 images, by seed 30).
       disdiff        the same with 11 thresholds (DisDiff, EncDiff), which biases areas upwards.
       infodiffusion  exact areas on the training parts of 5 shuffled folds: means, and `tad_std`, `captured_std`
-                     (first 10,000 training images).
+                     (theirs: the first 10,000 training images).
 
     Attributes with a single value in the sample are not captured.
 
