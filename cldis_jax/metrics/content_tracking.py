@@ -28,9 +28,10 @@ Across images the maps are compared by place (a 5 x 5 grid of cells), so the ima
 portraits or scenes of one kind are; otherwise consistency is a lower bound.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,6 +48,7 @@ NOTICEABLE_COLOUR = 2.3  # dE (CIE 1976) per unit of the direction: the just not
 NOTICEABLE_MOTION = 0.5  # percent of the image's shorter side per unit of the direction
 LIVELIEST = 0.05  # the share of points that decides whether anything changes
 CELLS = 5  # a side: the places by which different images are compared
+SPAN = 1.0  # units to either side, where its validity was studied; two deviations away, a hue has left its circle
 COLOUR_BLUR = 1.5  # pixels of the tracker's frames, so that an error of tracking is not a change of colour
 
 
@@ -80,12 +82,14 @@ class Tracking:
         return np.concatenate([tensor / motion_scale, self.colour[..., None] / colour_scale], -1).astype(np.float32)
 
     def summary(self, seed: int = 0, bootstrap: int = 1000) -> dict[str, Any]:
-        """The score with its 95 % bootstrap interval over images, and every part of it, ready for JSON."""
+        """The score with its 95 % bootstrap interval over images, and every part of it, ready for JSON.
+
+        A draw that repeats a single image, which nothing could be compared with, is drawn again.
+        """
         parts = _Parts.of(self)
         num_images, num_directions = self.motion.shape[:2]
         result = parts.combine(np.ones(num_images))
-        rng = np.random.default_rng(seed)
-        draws = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=bootstrap)
+        draws = _bootstrap_counts(num_images, bootstrap, seed)
         scores = [parts.combine(counts)["score"] for counts in draws] or [result["score"]]
         low, high = np.percentile(scores, [2.5, 97.5])
         speed = np.linalg.norm(self.motion, axis=-1)
@@ -154,7 +158,7 @@ class _Parts:
         consistencies = share @ self.steps
         if pairs.any():
             between = np.einsum("kmn,mn->k", self.images, pairs) / pairs.sum()
-            consistencies = np.sqrt(np.clip(consistencies, 0, 1) * between)
+            consistencies = np.sqrt(np.clip(consistencies, 0, 1) * np.clip(between, 0, 1))  # rounding may leave [0, 1]
 
         similarity = np.einsum("m,mkl->kl", share, self.rivals)
         rival = np.where(np.eye(len(similarity), dtype=bool), 0, similarity * activities)
@@ -187,7 +191,7 @@ def measure(
     directions: np.ndarray,
     *,
     frames: int = 9,
-    span: float = 2.0,
+    span: float = SPAN,
     tracker: str | Tracker = "lk",
     checkpoint: str | None = None,
     grid: int = 20,
@@ -216,7 +220,6 @@ def measure(
     _check(codes, directions, frames, span, grid, keep)
     name = tracker if isinstance(tracker, str) else type(tracker).__name__
     follow = make_tracker(tracker, checkpoint) if isinstance(tracker, str) else tracker
-    cv2.setNumThreads(1)  # one traversal a thread instead
 
     shifts = np.linspace(-span, span, frames, dtype=np.float32)
     outer = np.delete(shifts, frames // 2)  # the middle frame is shared by all directions
@@ -224,7 +227,7 @@ def measure(
     moves = np.concatenate([np.zeros_like(moves[:1]), moves])
     kept, rates, decoding = [], [], 0.0
     started = time.perf_counter()
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with _one_thread_of_opencv(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         pending = []
         for i in tqdm(range(len(codes)), "content tracking", unit="image", disable=not progress or None):
             before = time.perf_counter()
@@ -255,6 +258,17 @@ def measure(
             "total": time.perf_counter() - started,
         },
     )
+
+
+@contextlib.contextmanager
+def _one_thread_of_opencv() -> Iterator[None]:
+    """OpenCV's own threads at rest, for one traversal a thread instead."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _follow(traversal: np.ndarray, tracker: Tracker, grid: int, keep: bool):
@@ -322,6 +336,16 @@ def _cells(num_points: int) -> np.ndarray:
     place = np.arange(grid) * CELLS // grid
     member = (place[:, None] * CELLS + place).ravel() == np.arange(CELLS**2)[:, None]
     return member / member.sum(1, keepdims=True)
+
+
+def _bootstrap_counts(num_images: int, num_draws: int, seed: int) -> np.ndarray:
+    """How often each image is drawn, [num_draws, num_images]; at least two different ones, where there are two."""
+    rng = np.random.default_rng(seed)
+    share = np.full(num_images, 1 / num_images)
+    counts = rng.multinomial(num_images, share, size=num_draws)
+    while num_images > 1 and (alone := counts.max(axis=1) == num_images).any():
+        counts[alone] = rng.multinomial(num_images, share, size=alone.sum())
+    return counts
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

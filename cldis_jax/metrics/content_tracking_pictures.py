@@ -22,7 +22,7 @@ def save_all(tracking: Tracking, out_dir: epath.PathLike, names: Sequence[str] =
     """Write every picture of `tracking` to `out_dir`; `names` are the directions'. Returns the paths."""
     out_dir = epath.Path(out_dir)
     names = list(names) or [f"direction {k}" for k in range(tracking.motion.shape[1])]
-    summary = tracking.summary(bootstrap=0)
+    summary = tracking.summary()
     drawn = {
         "content_tracking_changes": changes(tracking, names, summary),
         "content_tracking_similarity": visualize.heatmap(

@@ -3,10 +3,19 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from cldis_jax.metrics.content_tracking import Tracking, content_tracking, measure, to_unit_rgb
+from cldis_jax.metrics import content_tracking_pictures
+from cldis_jax.metrics.content_tracking import (
+    Tracking,
+    _bootstrap_counts,
+    _Parts,
+    content_tracking,
+    measure,
+    to_unit_rgb,
+)
 
 SIZE = 64
 QUICK = {"frames": 5, "span": 1.0, "grid": 10, "bootstrap": 50, "workers": 2}
@@ -186,6 +195,57 @@ def test_the_interval_narrows_with_images():
     few = replace(many, motion=many.motion[:8], colour=many.colour[:8])
     width = {name: part.summary()["high"] - part.summary()["low"] for name, part in {"many": many, "few": few}.items()}
     assert 0 < width["many"] < width["few"]
+
+
+def test_no_draw_of_the_bootstrap_repeats_a_single_image():
+    """Of two images half of all draws would; such a draw cannot say whether they agree."""
+    colour = np.zeros((2, 2, 2, 25))
+    colour[0, 0, :, :5], colour[1, 0, :, 5:10] = 1e4, 1e4  # one direction, two places
+    colour[:, 1, :, 20:] = 1e4
+    summary = by_hand(np.zeros((*colour.shape, 2)), colour).summary()
+    assert summary["low"] == summary["score"] == summary["high"]
+    many = _bootstrap_counts(3, 2000, 0)
+    assert many.max() == 2
+    np.testing.assert_array_equal(many.sum(1), 3)
+    np.testing.assert_allclose(many.mean(0), 1, atol=0.06)
+
+
+def test_rounding_below_zero_is_no_nan():
+    parts = _Parts(
+        steps=np.ones((2, 2)),
+        images=np.array([[[1, -1e-17], [-1e-17, 1]]] * 2),
+        rivals=np.zeros((2, 2, 2)),
+        energy=np.ones((2, 2)),
+    )
+    found = parts.combine(np.ones(2))
+    np.testing.assert_array_equal(found["consistencies"], 0)
+    assert found["score"] == 0
+
+
+def test_opencv_has_its_threads_back():
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        content_tracking(scene, CODES[:1], np.eye(4)[:2], **QUICK)
+        assert cv2.getNumThreads() == 2
+
+        def broken(codes, ids):
+            raise OSError("no images")
+
+        with pytest.raises(OSError, match="no images"):
+            content_tracking(broken, CODES[:1], np.eye(4)[:2], **QUICK)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_the_picture_states_the_interval(tmp_path, monkeypatch):
+    summaries = []
+    changes = content_tracking_pictures.changes
+    monkeypatch.setattr(content_tracking_pictures, "changes", lambda *a: summaries.append(a[2]) or changes(*a))
+    tracked = measure(scene, CODES, np.eye(4)[:2], **{k: v for k, v in QUICK.items() if k != "bootstrap"})
+    content_tracking_pictures.save_all(tracked, tmp_path)
+    assert summaries[0]["low"] < summaries[0]["high"]
 
 
 def test_decoders_of_bytes_greys_and_one_image():
