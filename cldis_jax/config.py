@@ -50,7 +50,13 @@ AT_LEAST = {
     "checkpoint.every_steps": 1,
     "checkpoint.keep": 1,
 }
-POSITIVE = ("train.learning_rate", "train.clip_norm", "feedback.reference", "vae.gaussian_std")
+POSITIVE = (
+    "train.learning_rate",
+    "train.clip_norm",
+    "feedback.reference",
+    "vae.gaussian_std",
+    "diffusion.beta_start",  # at 0 the first step adds no noise, and I(0) is infinite
+)
 IN_UNIT_INTERVAL = (
     "data.holdout",
     "model.dropout",
@@ -117,12 +123,9 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"data.batch_size={config.data.batch_size} is not divisible by train.accumulate={config.train.accumulate}"
         )
-    for name in ("train.steps", "train.log_every", "checkpoint.every_steps"):
-        if _get(config, name) % config.train.steps_per_dispatch:
-            raise ConfigError(
-                f"{name}={_get(config, name)} is not a multiple of "
-                f"train.steps_per_dispatch={config.train.steps_per_dispatch}"
-            )
+    total, per_dispatch = config.train.steps, config.train.steps_per_dispatch
+    if total % per_dispatch:
+        raise ConfigError(f"train.steps={total} is not a multiple of train.steps_per_dispatch={per_dispatch}")
     if not 1 <= config.diffusion.decode_steps <= config.diffusion.num_steps:
         raise ConfigError(
             f"diffusion.decode_steps={config.diffusion.decode_steps} must be between 1 and "
@@ -130,8 +133,11 @@ def _validate_together(config: ConfigDict) -> None:
         )
     if config.profile_steps:
         match = re.fullmatch(r"(\d+)-(\d+)", config.profile_steps)
-        if not match or not 0 < int(match[1]) < int(match[2]):
-            raise ConfigError(f'profile_steps={config.profile_steps!r} is not "start-stop" with 0 < start < stop')
+        if not match or not 0 < int(match[1]) < int(match[2]) <= total or int(match[1]) % per_dispatch:
+            raise ConfigError(
+                f'profile_steps={config.profile_steps!r} is not "start-stop" with 0 < start < stop <= {total} '
+                f"(train.steps), start a multiple of {per_dispatch} (train.steps_per_dispatch)"
+            )
     if not config.diffusion.beta_start <= config.diffusion.beta_end:
         raise ConfigError(
             f"diffusion.beta_start={config.diffusion.beta_start} is above "

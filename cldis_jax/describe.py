@@ -16,7 +16,7 @@ from cldis_jax.config import validate
 
 CONFIG = cli.define_config()
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
-DEVICES = flags.DEFINE_integer("devices", 1, "devices that the global batch is divided by")
+DEVICES = flags.DEFINE_integer("devices", 1, "devices that the global batch is divided by", lower_bound=1)
 
 NETWORKS = ("unet", "semantic_encoder", "beta_vae")
 

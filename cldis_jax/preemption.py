@@ -1,5 +1,6 @@
 """When to stop early: SIGTERM and Ctrl-C on one process, the coordination service's agreement on several."""
 
+import os
 import signal
 
 import jax
@@ -25,12 +26,18 @@ class StopRequest:
     def _ask(self, number, frame):
         if number == signal.SIGINT and self._signal == signal.SIGINT:
             raise KeyboardInterrupt
+        if self._signal is None:
+            os.write(2, b"\nstopping after this step, saving\n")  # print is not safe in a handler
         self._signal = number
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop after `step`; the same answer on every process."""
+    def reached(self, dispatch: int) -> bool:
+        """Whether to stop after a dispatch; the same answer on every process.
+
+        Args:
+          dispatch: a number that grows by one from call to call, or several processes never agree.
+        """
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+            return multihost_utils.reached_preemption_sync_point(dispatch)
         return self._signal is not None
 
     @property

@@ -20,6 +20,14 @@ CURVES = {
     "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
     "feedback": ("feedback/progress", "feedback/z_gain"),
 }
+MEANINGS = {  # fields that change what a network's parameters compute, not their shapes
+    "unet": (
+        *("diffusion.prediction", "diffusion.num_steps", "diffusion.beta_start", "diffusion.beta_end"),
+        *("model.conditioning", "model.num_heads", "model.narrow_groups"),
+    ),
+    "semantic_encoder": ("model.num_heads", "model.narrow_groups"),
+    "beta_vae": ("vae.likelihood",),
+}
 NUM_MEASURED = 64  # images in the reconstruction errors at the end
 
 
@@ -65,21 +73,27 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     program = make_program(config, mesh)
 
     # Checkpoints
+    own = jax.jit(lambda s: s, out_shardings=program.shardings)  # buffers of Orbax, or shared ones, may not be donated
     checkpoints = checkpoint.Checkpoints(
         workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
     )
     restored = checkpoints.restore(program.abstract_state)
     if restored is None:
-        train_state = program.create()
+        train_state, start = program.create(), 0
         if config.init_from:
-            train_state = start_from(config.init_from, train_state, program.shardings)
-        start = 0
-    elif restored[2] >= total_steps and (epath.Path(workdir) / "main.json").exists():
+            train_state = own(start_from(config, train_state))
+    elif restored[2] >= total_steps and (results := written_results(workdir, restored[2])):
         checkpoints.close()
-        return show_results(report.read_json(epath.Path(workdir) / "main.json"), workdir)
+        return show_results(results, workdir)
     else:
         train_state, position, start = restored
-        train_state = jax.jit(lambda s: s, out_shardings=program.shardings)(train_state)  # Orbax's may not be donated
+        train_state = own(train_state)
+        num_images = position.pop("num_images", len(source))  # earlier versions did not write it
+        if num_images != len(source):
+            raise data.DataError(
+                f"{source.name} has {len(source)} images, but {workdir} was trained on {num_images}: bring them back, "
+                f"or train on in a new workdir, with --config.init_from={workdir}"
+            )
         loader.set_state(position)
 
     # Loop
@@ -94,7 +108,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
     def save(step):
         watch.flush()  # a state whose losses went wrong is never saved
-        checkpoints.save(step, config, train_state.ema, train_state, loader.get_state())
+        position = loader.get_state() | {"num_images": len(source)}
+        checkpoints.save(step, config, train_state.ema, train_state, position)
 
     def draw(step):
         ema = partitioning.to_host(train_state.ema)
@@ -105,10 +120,14 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 log.picture(step, name, picture)
             log.picture(step, "curves", visualize.curves(log.history, CURVES))
 
-    step = start
+    def due(every):
+        """Whether the last dispatch has reached or passed a multiple of `every` steps."""
+        return step % every < steps_per_dispatch
+
+    step, stopping = start, False
     try:
         with preemption.StopRequest() as stop:
-            while step < total_steps:
+            while step < total_steps and not stopping:
                 waiting = time.perf_counter()
                 batches = [next(loader)["image"] for _ in range(steps_per_dispatch)]
                 watch.waited += time.perf_counter() - waiting
@@ -119,17 +138,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 step += steps_per_dispatch
                 watch.record(step, scalars)
                 profile(step)
-                stopping = stop.reached(step)
-                if step % config.train.log_every == 0 or step >= total_steps:
+                stopping = stop.reached(step // steps_per_dispatch)
+                ending = stopping or step >= total_steps
+                if due(config.train.log_every) or step >= total_steps:
                     watch.report(step)
-                if step % config.checkpoint.every_steps == 0 or stopping or step >= total_steps:
+                if due(config.checkpoint.every_steps) or ending:
                     save(step)
-                if stopping and step < total_steps:
-                    checkpoints.wait()
-                    log.say(f"stopped at step {step} and saved; run the same command to go on")
-                    raise SystemExit(stop.exit_code)
-                if step % config.train.picture_every < steps_per_dispatch and step < total_steps:
+                if due(config.train.picture_every) and not ending:
                     draw(step)
+            checkpoints.wait()  # while a signal still waits, too
+        if step < total_steps:
+            log.say(f"stopped at step {step} and saved; run the same command to go on")
+            raise SystemExit(stop.exit_code)
         draw(step)
         results = _results(config, workdir, source, unseen_indices, functions, train_state, step, log)
     finally:
@@ -139,11 +159,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def claim_workdir(config: ConfigDict, workdir: str) -> None:
-    """Make the workdir this config's own: refuse one of another config, write `config.json`."""
+    """Make the workdir this config's own: refuse one where another config left a model, write `config.json`."""
     path = epath.Path(workdir) / "config.json"
     asked = checkpoint.config_to_json(config)
     try:
-        if path.exists():
+        if path.exists() and (checkpoint.has_any(workdir) or path.with_name("main.json").exists()):
             differing = checkpoint.differing_fields(report.read_json(path), asked)
             if differing:
                 raise ConfigError(
@@ -156,13 +176,21 @@ def claim_workdir(config: ConfigDict, workdir: str) -> None:
         raise ConfigError(f"--workdir={workdir} can't be written: {error}") from error
 
 
-def start_from(workdir: str, train_state: state.TrainState, shardings: state.TrainState) -> state.TrainState:
-    """`train_state` with the parameters that another workdir's moving averages hold, network by network.
+def written_results(workdir: str, step: int) -> dict[str, Any] | None:
+    """What `main.json` holds, unless it tells of a time before `step`."""
+    path = epath.Path(workdir) / "main.json"
+    results = report.read_json(path) if path.exists() else {"step": -1}
+    return results if results["step"] >= step else None
+
+
+def start_from(config: ConfigDict, train_state: state.TrainState) -> state.TrainState:
+    """`train_state` with the parameters that `init_from`'s moving averages hold, network by network, on the host.
 
     Raises:
-      ConfigError: no network in common, or shapes that differ.
+      ConfigError: no network in common, or shapes or meanings that differ.
     """
-    params = dict(api.load(workdir).ema.params)
+    workdir, bundle = config.init_from, api.load(config.init_from)
+    params = jax.device_get(bundle.ema.params)
     common = params.keys() & train_state.params.keys()
     if not common:
         raise ConfigError(f"init_from={workdir}: it holds {sorted(params)}, this config {sorted(train_state.params)}")
@@ -173,12 +201,14 @@ def start_from(workdir: str, train_state: state.TrainState, shardings: state.Tra
             if shapes[0] != shapes[1]:
                 field = name + jax.tree_util.keystr(path)
                 raise ConfigError(f"init_from={workdir}: {field} is {shapes[0]} there and {shapes[1]} in this config")
+    differing = checkpoint.differing_fields(*map(checkpoint.config_to_json, (bundle.config, config)))
+    meanings = tuple(f"{field}:" for name in common for field in MEANINGS[name])
+    if differing := [line for line in differing if line.startswith(meanings)]:
+        raise ConfigError(f"init_from={workdir} would mean something else here:\n  " + "\n  ".join(differing))
 
-    def replaced(old, sharding):
-        return jax.device_put(old | {name: params[name] for name in common}, sharding)
-
-    ema = train_state.ema.replace(params=replaced(train_state.ema.params, shardings.ema.params))
-    return train_state.replace(params=replaced(train_state.params, shardings.params), ema=ema)
+    taken = {name: params[name] for name in common}
+    ema = train_state.ema.replace(params=train_state.ema.params | taken)
+    return train_state.replace(params=train_state.params | taken, ema=ema)
 
 
 def some_of(indices: np.ndarray, num: int) -> np.ndarray:
@@ -249,7 +279,7 @@ def _profiler(config: ConfigDict, workdir: str):
         return lambda step: None
     first, last = (int(part) for part in config.profile_steps.split("-"))
     return periodic_actions.Profile(
-        logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None
+        logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None, every_secs=None
     )
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+from absl import flags
 
 from cldis_jax import config as config_module
 from cldis_jax import describe
@@ -57,6 +58,7 @@ def test_baselines_are_switches():
         ("feedback.lead_capacity", 99.0, "lead_capacity=99.0"),
         ("train.accumulate", 3, "not divisible by train.accumulate=3"),
         ("train.steps_per_dispatch", 7, "not a multiple"),
+        ("diffusion.beta_start", 0.0, "diffusion.beta_start=0.0 must be positive"),
         ("diffusion.decode_steps", 2000, "decode_steps=2000"),
         ("train.learning_rate", float("nan"), "learning_rate=nan"),
     ],
@@ -77,11 +79,17 @@ def test_a_vae_alone_can_not_listen_to_a_diffusion_model(tiny):
         config_module.validate(tiny)
 
 
-@pytest.mark.parametrize("steps", ["20", "0-5", "7-7", "a-b"])
-def test_steps_to_profile_are_a_range(tiny, steps):
-    tiny.profile_steps = steps
-    with pytest.raises(config_module.ConfigError, match="0 < start < stop"):
+@pytest.mark.parametrize("steps", ["20", "0-5", "7-7", "a-b", "50-70", "3-6"])
+def test_steps_to_profile_are_a_range_that_the_run_meets(tiny, steps):
+    """60 steps, two in one dispatch, so that it never stands at step 3."""
+    tiny.profile_steps, tiny.train.steps_per_dispatch = steps, 2
+    with pytest.raises(config_module.ConfigError, match=r"0 < start < stop <= 60 .*, start a multiple of 2"):
         config_module.validate(tiny)
+
+
+def test_nothing_is_described_for_no_device():
+    with pytest.raises(flags.IllegalFlagValueError, match="devices=0"):
+        flags.FLAGS["devices"].parse("0")
 
 
 def test_describe_counts_parameters_bytes_and_flops():

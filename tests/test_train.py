@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, checkpoint, closed_loop, config, losses, partitioning, program, train
+from cldis_jax import api, checkpoint, closed_loop, config, data, losses, partitioning, preemption, program, train
 from configs import scenes
 
 
@@ -115,6 +115,78 @@ def test_another_config_is_refused_with_the_differing_fields(finished, short):
     assert "train.learning_rate" in str(error.value)
 
 
+def test_a_start_that_failed_claims_nothing(finished, short, tmp_path):
+    short.data.source, short.data.path = "folder", str(tmp_path / "nowhere")
+    with pytest.raises(data.DataError):
+        train.train(short, str(tmp_path / "run"))
+    short.model.latent_dim = 7
+    train.claim_workdir(short, str(tmp_path / "run"))  # nothing was saved, so nothing is refused
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["model"]["latent_dim"] == 7
+
+
+def test_results_of_an_earlier_stop_are_not_shown(finished, short, tmp_path):
+    """Killed between its last save and its results, in a workdir that an earlier version had begun."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "main.json").write_text(json.dumps(finished[1] | {"step": 4}))
+    position = workdir / "checkpoints" / "8" / "data" / "metadata"
+    known = json.loads(position.read_text())
+    assert known.pop("num_images") == 480_000
+    position.write_text(json.dumps(known))
+    results = train.train(short, str(workdir))
+    assert results["step"] == 8
+    assert results["params_sha256"] == finished[1]["params_sha256"]
+
+
+def test_other_images_are_refused(finished, short, monkeypatch):
+    monkeypatch.setattr(type(data.make_source(short.data)), "__len__", lambda self: 100)
+    short.train.steps = 12
+    with pytest.raises(data.DataError, match=r"has 100 images, but .* was trained on 480000") as error:
+        train.train(short, finished[0])
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_starts_from_anothers_parameters(finished, short, tmp_path, monkeypatch):
+    """... and waits for its last save while it still defers signals."""
+    handlers = []
+    wait = checkpoint.Checkpoints.wait
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "wait", lambda self: (handlers.append(signal.getsignal(signal.SIGTERM)), wait(self))
+    )
+    short.init_from, short.train.steps, short.train.learning_rate = finished[0], 2, 1e-9
+    assert train.train(short, str(tmp_path))["step"] == 2
+    theirs, ours = (api.load(workdir).ema.params for workdir in (finished[0], str(tmp_path)))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), ours, theirs)
+    assert isinstance(handlers[0].__self__, preemption.StopRequest)
+
+
+def test_parameters_that_would_mean_something_else_are_refused(finished, short):
+    short.init_from, short.diffusion.prediction, short.vae.likelihood = finished[0], "eps", "gaussian"
+    short.train.learning_rate = 0.5  # may differ
+    abstract = program.make_program(short, partitioning.make_mesh(short)).abstract_state
+    with pytest.raises(config.ConfigError, match="would mean something else") as error:
+        train.start_from(short, abstract)
+    lines = str(error.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "vae.likelihood"]
+
+
+def test_several_steps_in_one_dispatch_log_save_trace_and_ask_in_time(short, tmp_path, monkeypatch):
+    asked = []
+    reached = preemption.StopRequest.reached
+    monkeypatch.setattr(
+        preemption.StopRequest, "reached", lambda self, dispatch: asked.append(dispatch) or reached(self, dispatch)
+    )
+    short.train.steps_per_dispatch, short.train.log_every, short.checkpoint.every_steps = 2, 3, 3
+    short.profile_steps = "2-4"
+    train.train(short, str(tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 6, 8]
+    assert checkpoint.kept_steps(str(tmp_path)) == [4, 6, 8]
+    assert asked == [1, 2, 3, 4]
+    assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
 def test_nan_stops_the_run_and_names_step_and_term(short, tmp_path, monkeypatch):
     original = losses.distillation
 
@@ -176,7 +248,7 @@ def test_sigterm_saves_first(tmp_path):
     assert run.returncode == 143, output
     with checkpoint.Checkpoints(str(tmp_path), read_only=True) as checkpoints:
         (step,) = checkpoints.steps()
-    assert f"stopped at step {step} and saved" in output
+    assert output.index("stopping after this step, saving") < output.index(f"stopped at step {step} and saved")
 
 
 @pytest.mark.slow
