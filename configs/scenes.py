@@ -34,24 +34,25 @@ def get_config(size: str = "full") -> ConfigDict:
 
     config.data.image_size = 32
     config.data.batch_size = 16
-    config.model.patch_size = 2
+    config.model.patch_size = 4
     config.model.num_res_blocks = 1
-    config.model.base_channels = 16
+    config.model.base_channels = 48  # as many as a patch has values: v-prediction passes the noise through
     config.model.narrow_groups = True
     config.model.embed_dim = 64
-    config.model.channel_multipliers = (1, 3)
-    config.model.encoder_multipliers = (1, 3, 3)
+    config.model.channel_multipliers = (1,)
+    config.model.encoder_multipliers = (1, 1)
     config.model.attention_resolutions = (8,)
     config.model.conditioning = "cross_attention"
     config.model.dropout = 0.0
     config.train.learning_rate = 1e-3
     config.train.ema_decay = 0.99
-    config.vae.beta = 2.0
+    config.vae.beta = 1.0  # the pixel sum falls with the resolution, so does a fair beta
     config.vae.beta_min = 0.5
-    config.feedback.lead_capacity = 4.0
-    config.train.steps = 1_600
-    config.train.picture_every = 800
-    config.checkpoint.every_steps = 400
+    config.feedback.lead_capacity = 6.0
+    config.feedback.max_capacity = 14.0
+    config.train.steps = 3_000
+    config.train.picture_every = 1_500
+    config.checkpoint.every_steps = 500
     if size == "cpu":
         return config
 
