@@ -125,6 +125,30 @@ FLOORS = {
 }
 
 
+def study_samples(sizes, seed):
+    """10,000 and 5,000 samples, as the study takes, of ten codes that mix the factors."""
+    mix, draws = np.random.RandomState(seed).randn(len(sizes), 10), np.random.RandomState(0)
+    factors = np.stack([draws.randint(size, size=15_000) for size in sizes], axis=1)
+    codes = factors / np.array(sizes) @ mix
+    return codes[:10_000], factors[:10_000], codes[10_000:], factors[10_000:]
+
+
+# Scores of disentanglement_lib on the second mix above, on samples of its own.
+def test_a_random_mix_gives_the_floors_of_mig_and_sap():
+    arrays = study_samples((10, 10, 10, 8, 4, 15), seed=1)
+    assert metrics.mig(*arrays[:2])["mig"] == pytest.approx(0.107, abs=0.003)
+    assert metrics.sap(*arrays)["sap"] == pytest.approx(0.040, abs=0.005)
+
+
+@pytest.mark.slow
+def test_a_random_mix_gives_the_floors_of_modularity_and_dci():
+    arrays = study_samples((10, 10, 10, 8, 4, 15), seed=1)
+    found = metrics.dci(*arrays, seed=0) | metrics.modularity_explicitness(*arrays)
+    assert found["modularity"] == pytest.approx(0.926, abs=0.005)
+    assert found["disentanglement"] == pytest.approx(0.404, abs=0.01)
+    assert found["completeness"] == pytest.approx(0.340, abs=0.01)
+
+
 @pytest.mark.parametrize(("sizes", "seed"), FLOORS)
 def test_random_mixes_give_the_floors(sizes, seed):
     mix = np.random.RandomState(seed).randn(len(sizes), 10)

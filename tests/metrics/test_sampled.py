@@ -86,6 +86,26 @@ def test_seeds_repeat_and_differ():
     assert scores[0] == scores[1] != scores[2]
 
 
+def test_order_of_codes_and_of_factors_does_not_matter():
+    mix, noise = np.random.RandomState(0).randn(3, 5), np.random.RandomState(1).randn(*SIZES, 5)
+    codes, factors = [3, 0, 4, 1, 2], [1, 2, 0]
+
+    def represent(f):
+        return f @ mix + noise[tuple(f.T)]
+
+    def shuffled(f):  # takes its factors in another order, gives its codes in another
+        return represent(f[:, np.argsort(factors)])[:, codes]
+
+    sizes = {"num_train": 2000, "num_eval": 2000, "batch_size": 16}
+    for metric in (metrics.factor_vae, metrics.beta_vae):
+        name = metric.__name__
+        expected = metric(represent, SIZES, seed=0, **sizes)[name]
+        same_draws = metric(lambda f: represent(f)[:, codes], SIZES, seed=0, **sizes)[name]
+        assert same_draws == pytest.approx(expected, abs=2e-3)
+        other_draws = metric(shuffled, [SIZES[i] for i in factors], seed=0, **sizes)[name]
+        assert other_draws == pytest.approx(expected, abs=0.04)  # three standard errors of 2,000 votes
+
+
 @pytest.mark.parametrize("sizes", [(), (3, 0), ((3, 4),)])
 def test_bad_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match="factor_sizes must be"):
