@@ -2,16 +2,18 @@
 
 Disentanglement of a latent against the data's factors, each score beside its floors (a random linear mix of the
 factors, an untrained encoder), and what needs no labels: udr, fid, reconstruction, z_usage, content_tracking. Writes
-WORKDIR/evaluate.json, .csv and .md; may run while training goes on.
+WORKDIR/evaluate.json, .csv and .md after every metric; may run while training goes on.
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 from etils import epath
 
 from cldis_jax import api, checkpoint, cli, evaluation, report
 from cldis_jax.evaluation import tables
+from cldis_jax.metrics.dci import LEARNERS
 from cldis_jax.metrics.tad import PROTOCOLS
 from cldis_jax.metrics.trackers import TRACKERS
 
@@ -23,7 +25,7 @@ STEP = flags.DEFINE_list(
     "step",
     ["last"],
     "checkpoints: last, a step, or best, that of those kept which the first score asked for ranks highest; of several, "
-    "the first fills evaluate.*, the others evaluate_NAME.*",
+    "the first fills evaluate.*, the others evaluate_NAME.*, with their pictures in evaluate_NAME/",
 )
 OUT = flags.DEFINE_string("out", None, "folder of the results (default: WORKDIR)")
 SEEDS = flags.DEFINE_integer("seeds", DEFAULT.seeds, "of every score: mean ± std", lower_bound=1)
@@ -56,7 +58,10 @@ DECODE_STEPS = flags.DEFINE_list("decode_steps", list(map(str, DEFAULT.decode_st
 PROTOCOL = flags.DEFINE_enum("protocol", DEFAULT.protocol, PROTOCOLS, "of tad")
 DIRECTIONS = flags.DEFINE_enum("directions", DEFAULT.directions, ["axes", "navigation"], "of content_tracking")
 TRACKER = flags.DEFINE_enum("tracker", DEFAULT.tracker, TRACKERS, "of content_tracking")
-TAPIR = flags.DEFINE_string("tapir_checkpoint", "", "content_tracking: file of the tracker tapir")
+TAPIR = flags.DEFINE_string("tapir_checkpoint", "", "content_tracking: file of the tracker tapir, or of BootsTAPIR")
+DCI_LEARNER = flags.DEFINE_enum(
+    "dci_learner", DEFAULT.dci_learner, LEARNERS, "of dci: our boosting, or scikit-learn's own, seven times slower"
+)
 WORKDIRS = flags.DEFINE_list("workdirs", [], "other runs, which udr compares with --workdir")
 INCEPTION = flags.DEFINE_string("inception_weights", "", "fid: file of the Inception network")
 LPIPS = flags.DEFINE_list("lpips_weights", [], "reconstruction: files of AlexNet and of LPIPS")
@@ -78,79 +83,102 @@ def settings_of(bundle: api.Bundle) -> evaluation.Settings:
         decode_steps=tuple(int(text) for text in DECODE_STEPS.value),
         inception_weights=INCEPTION.value,
         lpips_weights=tuple(LPIPS.value),
-        **{flag.name: flag.value for flag in (*numbers, POOL, PROTOCOL, DIRECTIONS, TRACKER)},
+        **{flag.name: flag.value for flag in (*numbers, POOL, PROTOCOL, DIRECTIONS, TRACKER, DCI_LEARNER)},
     )
 
 
-def checkpoint_steps() -> dict[str, int | None]:
-    """The checkpoints that --step asks for, by name; None is the newest that can be read.
+def check_steps() -> None:
+    """Raises ValueError where --step asks for a checkpoint that isn't kept, or there is nothing to call one best by."""
+    kept, first = checkpoint.kept_steps(WORKDIR.value), METRICS.value[0]
+    for name in STEP.value:
+        if name == "best" and first not in evaluation.HIGHER_IS_BETTER:
+            known = ", ".join(evaluation.HIGHER_IS_BETTER)
+            raise ValueError(
+                f"--step=best ranks by the first of --metrics, which must be one of {known}; not {first!r}"
+            )
+        if name not in ("last", "best") and not (name.isdigit() and int(name) in kept):
+            raise ValueError(f"--step: {name!r} is not last, best or one of the checkpoints kept: {kept}")
+
+
+def best() -> api.Bundle:
+    """The checkpoint, of those kept, that the first score of the first metric ranks highest.
+
+    Training may go on and remove some meanwhile: these are passed over, and the best so far stays in memory.
 
     Raises:
-      ValueError: there is no such one, or nothing to call one best by.
+      checkpoint.CheckpointError: none could be read.
     """
-    kept = checkpoint.kept_steps(WORKDIR.value)
-    steps = {}
-    for name in STEP.value:
-        if name == "last":
-            steps[name] = None
-        elif name == "best":
-            steps[name] = max(kept, key=rank)
-        elif name.isdigit() and int(name) in kept:
-            steps[name] = int(name)
-        else:
-            raise ValueError(f"--step: {name!r} is not last, best or one of the checkpoints kept: {kept}")
-    return steps
-
-
-def rank(step: int) -> float:
-    """What --step=best goes by: the first score of the first metric, of a higher-is-better kind."""
     name = METRICS.value[0]
-    if name not in evaluation.HIGHER_IS_BETTER:
-        known = ", ".join(evaluation.HIGHER_IS_BETTER)
-        raise ValueError(f"--step=best ranks by the first of --metrics, which must be one of {known}; not {name!r}")
-    bundle = api.load(WORKDIR.value, step)
-    settings = dataclasses.replace(settings_of(bundle), seeds=1, floor_seeds=0)
-    context = evaluation.Context(settings, bundle)
-    evaluation.check(context, METRICS.value)
-    score = next(tables.rows({name: evaluation.METRICS[name].measure(context)}))[-1]["mean"]
-    print(f"step {step}: {name} {score:.4f}", flush=True)
-    return score
+    found, highest = None, 0.0
+    for step in checkpoint.kept_steps(WORKDIR.value):
+        try:
+            bundle = api.load(WORKDIR.value, step)
+        except checkpoint.CheckpointError as error:
+            print(f"step {step}: passed over, {error}", flush=True)
+            continue
+        settings = dataclasses.replace(settings_of(bundle), seeds=1, floor_seeds=0, pictures=False)
+        context = evaluation.Context(settings, bundle)
+        if found is None:
+            evaluation.check(context, METRICS.value)
+        score = next(tables.rows({name: evaluation.METRICS[name].measure(context)}))[-1]["mean"]
+        print(f"step {step}: {name} {score:.4f}", flush=True)
+        if found is None or score > highest:
+            found, highest = bundle, score
+    if found is None:
+        raise checkpoint.CheckpointError(f"--step=best: no checkpoint of {WORKDIR.value} can be read")
+    return found
 
 
 def main() -> None:
     cli.require(WORKDIR)
-    for i, (name, step) in enumerate(checkpoint_steps().items()):
-        evaluate(step, "evaluate" if i == 0 else f"evaluate_{name}")
+    check_steps()
+    for i, name in enumerate(dict.fromkeys(STEP.value)):
+        bundle = best() if name == "best" else api.load(WORKDIR.value, None if name == "last" else int(name))
+        evaluate(bundle, "evaluate" if i == 0 else f"evaluate_{name}")
 
 
-def evaluate(step: int | None, stem: str) -> None:
-    """Measure one checkpoint, write `stem`.json, .csv and .md, print them."""
-    bundle = api.load(WORKDIR.value, step)
-    context = evaluation.Context(settings_of(bundle), bundle)
+def evaluate(bundle: api.Bundle, stem: str) -> None:
+    """Measure one checkpoint; write `stem`.json, .csv and .md after every metric, and print them at the end."""
+    folder = epath.Path(OUT.value or WORKDIR.value)
+    settings = settings_of(bundle)
+    if stem != "evaluate":  # lest pictures overwrite those of the first checkpoint
+        settings = dataclasses.replace(settings, out=str(folder / stem))
+    context = evaluation.Context(settings, bundle)
     evaluation.check(context, METRICS.value)
 
-    results = {name: evaluation.METRICS[name].measure(context) for name in METRICS.value}
-    data = bundle.config.data
+    results = {}
+    for name in METRICS.value:
+        results[name] = evaluation.METRICS[name].measure(context)
+        if context.writes:
+            write(folder, stem, results, context)
+    if context.writes:
+        show(results, f"{settings.latent} of step {bundle.step}", f"results: {folder / stem}.json, .csv, .md")
+
+
+def write(folder: epath.Path, stem: str, results: dict[str, Any], context: evaluation.Context) -> None:
+    """The results so far as `stem`.json, .csv and .md."""
+    data = context.bundle.config.data
     settings = dataclasses.asdict(context.settings) | {
-        "metrics": METRICS.value,
-        "step": bundle.step,
+        "metrics": list(results),
+        "step": context.bundle.step,
         "data": context.source.name,
         "images": len(context.pool),
         "images_of_the_set": len(context.source),
         "published_set": tables.PUBLISHED_SETS.get((data.source, data.name), ""),
     }
-    folder = epath.Path(OUT.value or WORKDIR.value)
     report.write_json(folder / f"{stem}.json", results | {"settings": settings})
     (folder / f"{stem}.csv").write_text(tables.to_csv(results))
     (folder / f"{stem}.md").write_text(tables.to_markdown(results, settings))
 
-    print(f"\n{settings['latent']} of step {bundle.step}")
+
+def show(results: dict[str, Any], title: str, where: str) -> None:
+    print(f"\n{title}")
     header, lines = tables.cells(results)
     print(report.table(lines, header))
     if "reconstruction" in results:
         header, lines = tables.table_2(results["reconstruction"])
         print("\n" + report.table(lines, header))
-    print("\n" + "\n".join([*tables.notes(results), f"results: {folder / stem}.json, .csv, .md"]))
+    print("\n" + "\n".join([*tables.notes(results), where]))
 
 
 if __name__ == "__main__":

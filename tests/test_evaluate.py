@@ -7,12 +7,15 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from cldis_jax import api, cli, data, evaluation, train
 from cldis_jax.evaluation import decoded, labelled, tables
 from cldis_jax.evaluation.context import subset, summary
+from cldis_jax.metrics.content_tracking import SPAN
 from configs import scenes
 
 SMALL = {"num_images": 600, "num_train": 300, "num_test": 150, "seeds": 2, "num_decoded": 8, "decode_steps": (2,)}
@@ -36,9 +39,21 @@ def with_settings(context, **settings):
     return evaluation.Context(dataclasses.replace(context.settings, **settings), context.bundle)
 
 
+def with_config(context, settings=None, **data_fields):
+    """The same parameters and settings, but as if the config had other fields of `data`."""
+    config = context.bundle.config.copy_and_resolve_references()
+    for name, value in data_fields.items():
+        config.data[name] = value
+    bundle = dataclasses.replace(context.bundle, functions=api.make_functions(config))
+    return evaluation.Context(dataclasses.replace(context.settings, **(settings or {})), bundle)
+
+
+def run_python(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
 def run_binary(*arguments):
-    command = [sys.executable, "-m", "cldis_jax.evaluate", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_python("-m", "cldis_jax.evaluate", *arguments)
 
 
 def test_the_binary_writes_json_csv_and_markdown(workdir, tmp_path):
@@ -63,16 +78,42 @@ def test_the_binary_writes_json_csv_and_markdown(workdir, tmp_path):
     assert "the denoiser" in done.stdout
 
 
+WHILE_TRAINING_GOES_ON = """
+from cldis_jax import api, checkpoint, cli, evaluate
+
+load, loaded = api.load, []
+
+def load_once(workdir, step=None, **where):  # as if a checkpoint were gone as soon as it has been read
+    assert step not in loaded
+    loaded.append(step)
+    return load(workdir, step, **where)
+
+api.load, checkpoint.kept_steps = load_once, lambda workdir: [2, 4, 8]
+cli.run(evaluate.main)
+"""
+
+
 def test_last_and_best_of_the_checkpoints_kept(workdir, tmp_path):
+    """In one run, while checkpoints vanish: that of step 2 is listed, but no longer there."""
     steps = [4, 8]
-    small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=1")
-    done = run_binary(f"--workdir={workdir}", f"--out={tmp_path}", "--metrics=mig", "--step=last,best", *small)
+    small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=1", "--num_tracked=1", "--floor_seeds=0")
+    asked = ("--metrics=mig,content_tracking", "--step=last,best", f"--workdir={workdir}", f"--out={tmp_path}")
+    done = run_python("-c", WHILE_TRAINING_GOES_ON, *asked, *small)
     assert done.returncode == 0, done.stderr
+    assert "step 2: passed over, no checkpoint of step 2" in done.stdout
     last, best = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("evaluate", "evaluate_best"))
     assert last["settings"]["step"] == steps[-1]
     assert best["settings"]["step"] in steps
     assert best["mig"]["mig"]["mean"] >= last["mig"]["mig"]["mean"]
-    for arguments, message in (("--step=5", r"checkpoints kept: [4, 8]"), ("--step=best", "must be one of factor_vae")):
+    assert (tmp_path / "content_tracking_changes.png").exists()
+    assert (tmp_path / "evaluate_best" / "content_tracking_changes.png").exists()
+
+
+def test_a_step_that_is_not_there_or_not_ranked_is_one_clear_line(workdir, tmp_path):
+    for arguments, message in (
+        ("--step=5", r"checkpoints kept: [4, 8]"),
+        ("--step=last,best", "must be one of factor_vae"),
+    ):
         failed = run_binary(f"--workdir={workdir}", f"--out={tmp_path / 'no'}", "--metrics=z_usage", arguments)
         assert failed.returncode == 1
         assert message in failed.stderr
@@ -92,6 +133,7 @@ def test_bad_input_is_one_clear_line(workdir):
     [
         ("tad", {}, "tad needs attribute labels"),
         ("udr", {}, "--workdirs=DIR2,DIR3"),
+        ("udr", {"workdirs": ("/none",)}, "no checkpoint in /none"),
         ("fid", {}, "pt_inception-2015-12-05"),
         ("reconstruction", {"lpips_weights": ("/none.pth",)}, "alexnet-owt"),
         ("mig", {"num_images": 10}, "too few"),
@@ -101,6 +143,64 @@ def test_bad_input_is_one_clear_line(workdir):
 def test_what_is_missing_is_said_before_any_work(context, metric, settings, message):
     with pytest.raises(cli.USER_ERRORS, match=message):
         evaluation.check(with_settings(context, **settings), [metric])
+
+
+def test_other_data_or_another_latent_is_said_before_any_work(context, workdir):
+    small = with_config(context, {"workdirs": (workdir,)}, image_size=32)
+    with pytest.raises(ValueError, match=r"models of the same images: data\.image_size=\d+ in .*, not 32"):
+        evaluation.check(small, ["udr"])
+    config = context.bundle.config.copy_and_resolve_references()
+    config.vae.weight, config.distillation.weight = 0.0, 0.0
+    theirs = with_settings(context, latent="z_disen", workdirs=(workdir,))
+    theirs.__dict__["rivals"] = [dataclasses.replace(context.bundle, functions=api.make_functions(config))]
+    with pytest.raises(ValueError, match=r"--latent=z_disen: the model in .* has none"):
+        evaluation.check(theirs, ["udr"])
+
+
+def test_one_direction_is_too_few(context, monkeypatch):
+    monkeypatch.setattr(decoded, "directions_of", lambda context: np.ones((1, 10)))
+    with pytest.raises(ValueError, match="--directions=axes has only one"):
+        evaluation.check(context, ["content_tracking"])
+
+
+def test_weights_of_another_network_are_said_before_any_work(context, tmp_path):
+    path = str(tmp_path / "other.npz")
+    np.savez(path, weight=np.zeros(3))
+    with pytest.raises(ValueError, match="not the Inception weights expected"):
+        evaluation.check(with_settings(context, inception_weights=path), ["fid"])
+    with pytest.raises(ValueError, match="not the LPIPS weights expected"):
+        evaluation.check(with_settings(context, lpips_weights=(path,)), ["reconstruction"])
+
+
+def test_images_that_lpips_cannot_take_are_said_before_any_work(context, monkeypatch):
+    monkeypatch.setattr(evaluation.lpips, "load_weights", lambda *paths: {})
+    small = with_config(context, {"lpips_weights": ("file",)}, image_size=16)
+    with pytest.raises(ValueError, match="31 pixels a side or more, this model's have 3 channels and 16 pixels"):
+        evaluation.check(small, ["reconstruction"])
+
+
+SECOND_METRIC_FAILS = """
+from cldis_jax import cli, evaluate, evaluation
+
+def fail(context):
+    raise ValueError("out of luck")
+
+evaluation.METRICS["sap"] = evaluation.METRICS["sap"]._replace(measure=fail)
+cli.run(evaluate.main)
+"""
+
+
+def test_results_are_written_after_every_metric(workdir, tmp_path):
+    small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=1", "--floor_seeds=0")
+    done = run_python(
+        "-c", SECOND_METRIC_FAILS, f"--workdir={workdir}", f"--out={tmp_path}", "--metrics=mig,sap", *small
+    )
+    assert done.returncode == 1
+    assert "error: out of luck" in done.stderr
+    results = json.loads((tmp_path / "evaluate.json").read_text())
+    assert results["mig"]["mig"]["mean"] >= 0
+    assert results["settings"]["metrics"] == ["mig"]
+    assert "mig,mig" in (tmp_path / "evaluate.csv").read_text()
 
 
 def test_reconstruction_is_laid_out_with_the_published_rows(context):
@@ -124,6 +224,9 @@ def test_two_copies_of_a_model_agree_in_udr(context, workdir):
     scores = evaluation.METRICS["udr"].measure(with_settings(context, workdirs=(workdir,), seeds=1))
     assert scores["udr_0"]["mean"] == pytest.approx(scores["udr_1"]["mean"])
     assert "untrained" in scores["udr"]["floors"]
+    bare = with_settings(context, workdirs=(workdir,), seeds=1, floor_seeds=0)
+    bare.__dict__["rivals"] = [context.bundle]
+    assert evaluation.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": 0.0, "floors": {}}
 
 
 def test_a_set_without_factors_points_to_label_free_metrics(context, monkeypatch):
@@ -154,9 +257,9 @@ def test_a_random_mix_determines_the_labels(context):
 
 
 def test_the_untrained_floor_is_of_unit_deviation_and_another_encoder(context):
-    codes = context.untrained(context.pool)
-    np.testing.assert_allclose(codes.std(axis=0), 1, rtol=1e-3)
-    assert np.abs(codes).max() > 0
+    first, second = (encoder(context.pool) for encoder in with_settings(context, floor_seeds=2).untrained)
+    np.testing.assert_allclose(first.std(axis=0), 1, rtol=1e-3)
+    assert np.abs(first - second).max() > 0.1
 
 
 def test_draws_come_from_the_pool_without_repetition(context):
@@ -178,10 +281,7 @@ def test_the_heldout_pool_is_what_training_did_not_see(context):
 
 
 def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
-    config = context.bundle.config.copy_and_resolve_references()
-    config.data.holdout = 0.0
-    bundle = dataclasses.replace(context.bundle, functions=api.make_functions(config))
-    seen_all = evaluation.Context(dataclasses.replace(context.settings, pool="heldout"), bundle)
+    seen_all = with_config(context, {"pool": "heldout"}, holdout=0.0)
     with pytest.raises(ValueError, match="saw every image"):
         evaluation.check(seen_all, ["mig"])
 
@@ -205,7 +305,7 @@ def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):
     settings = evaluation.Settings("", seeds=1, num_images=300, num_train=300, num_test=100)
     known = evaluation.Context(settings, context.bundle)
     known.__dict__["codes"] = lambda indices: known.source.factors(indices).astype(np.float32)
-    known.__dict__["untrained"] = lambda indices: np.random.default_rng(0).normal(size=(len(indices), 6))
+    known.__dict__["untrained"] = [lambda indices: np.random.default_rng(0).normal(size=(len(indices), 6))]
     scores = evaluation.METRICS["factor_vae"].measure(known)
     assert scores["factor_vae"]["mean"] == 1.0
     assert scores["factor_vae"]["floors"]["untrained"] < 0.5
@@ -219,13 +319,58 @@ def test_fid_of_the_decoded_images(context, tmp_path, monkeypatch):
         return images[:, 4, 4:6].reshape(len(images), -1)
 
     monkeypatch.setattr(decoded.fid, "make_features", lambda _: pixels)
-    small = with_settings(context, num_generated=40, workdir=str(tmp_path))
+    (tmp_path / "weights").write_bytes(b"a network")
+    weights = str(tmp_path / "weights")
+    small = with_settings(context, num_generated=40, workdir=str(tmp_path), inception_weights=weights)
     assert evaluation.METRICS["fid"].measure(small)["fid"]["mean"] > 0
     assert len(list((tmp_path / "fid_statistics").iterdir())) == 1
     monkeypatch.setattr(decoded.pictures, "random_noise", lambda *_: None)
     monkeypatch.setattr(type(context.bundle), "decode", lambda self, x_T, z, num_steps: originals.pop(0))
     originals = [decoded.images_of(small, rows) for rows, _ in decoded.batches(subset(small.pool, 40, 0), "")]
     assert evaluation.METRICS["fid"].measure(small)["fid"]["mean"] == pytest.approx(0, abs=1e-4)
+
+
+def test_fid_statistics_are_of_one_network_and_one_set(context, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    one, two = ({"inception_weights": str(tmp_path / name)} for name in ("one", "two"))
+    first = np.arange(9)
+    digests = [
+        decoded._digest(with_settings(context, **one), first),
+        decoded._digest(with_settings(context, **two), first),
+        decoded._digest(with_settings(context, **one), first + 1),
+        decoded._digest(with_config(context, one, path="elsewhere"), first),
+        decoded._digest(with_config(context, one, crop="d2c"), first),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digests[0] == decoded._digest(with_settings(context, seeds=5, **one), first)
+
+
+def test_another_images_z_is_never_the_same_image(context, monkeypatch):
+    """33 images leave one for the last batch, which within that batch could only be compared with itself."""
+    codes, own = [], []
+
+    def output(self, params, x_t, t, z):
+        codes.append(np.asarray(z))
+        return 0 * x_t
+
+    def target(schedule, prediction, images, t, eps):
+        own.append(np.asarray(images).mean((1, 2)))
+        return 1 + 0 * eps
+
+    monkeypatch.setattr(type(context.bundle), "encode", lambda self, images: np.asarray(images).mean((1, 2)))
+    monkeypatch.setattr(api.Functions, "output", output)
+    monkeypatch.setattr(decoded.diffusion, "prediction_target", target)
+    with jax.disable_jit():
+        evaluation.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
+    right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(codes[3:5], own[3:5]))  # of the last batch
+    assert right.max() < 1e-6
+    assert shuffled.min() > 1e-6
+
+
+def test_one_held_out_image_cannot_be_compared(context):
+    indices, which = with_config(context, holdout=1 / len(context.source)).unseen
+    assert (len(indices), which) == (len(context.source) - 1, "training")
 
 
 @pytest.mark.parametrize("protocol", ["exact", "nashae", "disdiff", "infodiffusion"])
@@ -236,11 +381,27 @@ def test_tad_of_codes_that_are_the_attributes(context, protocol, monkeypatch):
     monkeypatch.setattr(context.source, "attributes", attributes, raising=False)
     known = with_settings(context, protocol=protocol, seeds=1)
     known.__dict__.update(source=context.source, codes=attributes)
-    known.__dict__["untrained"] = lambda indices: np.random.default_rng(1).normal(size=(len(indices), 3))
+    known.__dict__["untrained"] = [lambda indices: np.random.default_rng(1).normal(size=(len(indices), 3))]
     scores = evaluation.METRICS["tad"].measure(known)
     assert scores["captured"]["mean"] == 3
     assert scores["tad"]["mean"] == pytest.approx(1.5, abs=0.2)
     assert scores["captured"]["floors"]["untrained"] == 0
+
+
+def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypatch):
+    asked = []
+
+    def attributes(indices):
+        asked.append(indices)
+        return np.random.default_rng(0).integers(0, 2, (len(context.source), 3))[indices]
+
+    monkeypatch.setattr(context.source, "attributes", attributes, raising=False)
+    known = with_settings(context, protocol="infodiffusion", seeds=3, floor_seeds=0, num_images=50)
+    known.__dict__.update(
+        source=context.source, codes=lambda indices: np.random.default_rng(0).random((len(indices), 3))
+    )
+    assert evaluation.METRICS["tad"].measure(known)["tad"]["std"] == 0
+    np.testing.assert_array_equal(np.concatenate(asked), known.pool)
 
 
 def test_summary_is_over_seeds():
@@ -261,6 +422,58 @@ def test_content_tracking_has_an_interval_floors_and_pictures(context, tmp_path)
     assert len(scores["details"]["directions"]) == 10
     assert (tmp_path / "content_tracking_similarity.png").exists()
     assert "content_tracking,score" in tables.to_csv({"content_tracking": scores})
+
+
+def test_content_tracking_encodes_no_more_than_its_images(context, tmp_path, monkeypatch):
+    fetched = []
+    fetch = type(context.source).fetch
+    monkeypatch.setattr(
+        type(context.source), "fetch", lambda self, rows: fetched.append(len(rows)) or fetch(self, rows)
+    )
+    small = {"num_tracked": 2, "floor_seeds": 0, "out": str(tmp_path)}
+    scores = evaluation.METRICS["content_tracking"].measure(with_settings(context, tracker="dis", **small))
+    assert scores["details"]["tracker"] == "dis"
+    assert scores["details"]["span"] == SPAN
+    assert sum(fetched) == 2
+
+
+def test_content_tracking_of_navigated_directions(context, tmp_path, monkeypatch):
+    """Three made by hand, in standard deviations of z. Only the first of several processes draws."""
+    dim = context.bundle.config.model.latent_dim
+    A, scales = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, 3)))[0], np.linspace(0.5, 2, dim)
+    others = {"ranking": np.arange(3), "accuracy": np.ones(3), "model_step": context.bundle.step}
+    (tmp_path / "navigation").mkdir()
+    np.savez(tmp_path / "navigation" / "directions.npz", A=A, scales=scales, latent="z_sem", **others)
+    small = {"workdir": str(tmp_path), "num_tracked": 2, "floor_seeds": 0, "directions": "navigation"}
+    found = with_settings(context, **small)
+    np.testing.assert_allclose(decoded.directions_of(found), (A * scales[:, None]).T, rtol=1e-6)
+    with pytest.raises(ValueError, match="holds directions of z_sem, not of --latent=z_disen"):
+        evaluation.check(with_settings(found, latent="z_disen"), ["content_tracking"])
+    evaluation.check(found, ["content_tracking"])
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert len(evaluation.METRICS["content_tracking"].measure(found)["details"]["directions"]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["navigation"]
+
+
+def test_content_tracking_of_a_folder(context, tmp_path):
+    """Pictures of one's own, without factors or attributes; too few for held-out ones."""
+    size = context.bundle.config.data.image_size
+    for i, image in enumerate(context.source.fetch(np.arange(3) * 1000)):
+        Image.fromarray(image).resize((size + 9, size)).save(tmp_path / f"{i}.png")
+    small = {"num_tracked": 2, "floor_seeds": 0, "pictures": False}
+    folder = with_config(context, small, source="folder", path=str(tmp_path), holdout=0.0)
+    evaluation.check(folder, ["content_tracking"])
+    scores = evaluation.METRICS["content_tracking"].measure(folder)
+    assert 0 <= scores["low"] <= scores["score"] <= scores["high"] <= 1
+    assert "2 training images" in scores["note"]
+
+
+def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
+    learners = []
+    monkeypatch.setattr(labelled, "dci", lambda *a, learner, **k: learners.append(learner) or {"disentanglement": 0.0})
+    for learner in ("presorted", "sklearn"):
+        evaluation.METRICS["dci"].measure(with_settings(context, dci_learner=learner, seeds=1, floor_seeds=0))
+    assert learners == ["presorted", "sklearn"]
 
 
 def test_a_missing_tracker_is_said_before_any_work(context):

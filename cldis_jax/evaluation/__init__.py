@@ -4,14 +4,20 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cldis_jax import metrics
+from cldis_jax import api, metrics
 from cldis_jax.evaluation import decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings
-from cldis_jax.metrics import inception, lpips, trackers, weights
+from cldis_jax.metrics import inception, lpips, trackers
 
 LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
 
 __all__ = ["HIGHER_IS_BETTER", "METRICS", "POOLS", "Context", "Settings", "check"]
+
+
+def needs_latent(bundle: api.Bundle, latent: str, which: str = "this model") -> None:
+    if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[latent]:
+        field = {"z_sem": "diffusion", "z_disen": "vae"}[latent]
+        raise ValueError(f"--latent={latent}: {which} has none, it was trained with {field}.weight=0")
 
 
 def needs_factors(context: Context) -> None:
@@ -31,19 +37,37 @@ def needs_attributes(context: Context) -> None:
 
 
 def needs_models(context: Context) -> None:
-    if not context.settings.workdirs:
+    """Other models, of the same images and with the latent."""
+    settings = context.settings
+    if not settings.workdirs:
         raise ValueError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
+    for path, bundle in zip(settings.workdirs, context.rivals):
+        for field in ("source", "name", "path", "image_size", "channels"):
+            theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
+            if theirs != ours:
+                raise ValueError(
+                    f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
+                )
+        needs_latent(bundle, settings.latent, f"the model in {path}")
 
 
 def needs_inception(context: Context) -> None:
     if not context.settings.inception_weights:
         raise FileNotFoundError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
-    weights.read(context.settings.inception_weights, inception.WHERE)
+    inception.load_weights(context.settings.inception_weights)
 
 
 def needs_lpips(context: Context) -> None:
-    for path in context.settings.lpips_weights:
-        weights.read(path, lpips.WHERE)
+    """Nothing without --lpips_weights; else its networks, and images that they take."""
+    if not context.settings.lpips_weights:
+        return
+    lpips.load_weights(*context.settings.lpips_weights)
+    data = context.bundle.config.data
+    if data.channels != 3 or data.image_size < lpips.LEAST_SIZE:
+        raise ValueError(
+            f"--lpips_weights: LPIPS takes colour images of {lpips.LEAST_SIZE} pixels a side or more, this model's "
+            f"have {data.channels} channels and {data.image_size} pixels"
+        )
 
 
 def needs_denoiser(context: Context) -> None:
@@ -53,7 +77,9 @@ def needs_denoiser(context: Context) -> None:
 
 def needs_tracker(context: Context) -> None:
     settings, size = context.settings, context.bundle.config.data.image_size
-    decoded.directions_of(context, context.bundle.z_std)
+    directions = decoded.directions_of(context)
+    if len(directions) < 2:
+        raise ValueError(f"content tracking compares directions, but --directions={settings.directions} has only one")
     trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
     if size < trackers.WINDOW:
         raise ValueError(
@@ -86,7 +112,7 @@ def _paired(metric) -> Metric:
 METRICS = {
     "factor_vae": _intervened(metrics.factor_vae),
     "beta_vae": _intervened(metrics.beta_vae),
-    "dci": _split(metrics.dci, seeded=True, progress=True),
+    "dci": Metric(labelled.importances, (needs_factors, needs_samples)),
     "mig": _paired(metrics.mig),
     "sap": _split(metrics.sap, seeded=True),
     "modularity_explicitness": _split(metrics.modularity_explicitness),
@@ -111,9 +137,7 @@ def check(context: Context, names: list[str]) -> None:
     settings, bundle = context.settings, context.bundle
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:
         raise ValueError("--pool=heldout: this model saw every image in training (data.holdout=0)")
-    if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[settings.latent]:
-        field = {"z_sem": "diffusion", "z_disen": "vae"}[settings.latent]
-        raise ValueError(f"--latent={settings.latent}: this model has none, it was trained with {field}.weight=0")
+    needs_latent(bundle, settings.latent)
     for name in names:
         for need in METRICS[name].needs:
             need(context)

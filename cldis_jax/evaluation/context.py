@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from cldis_jax import api, data
@@ -20,6 +21,7 @@ class Settings:
 
     workdir: str
     out: str = ""  # folder of pictures; empty: the workdir
+    pictures: bool = True  # whether any are drawn
     workdirs: tuple[str, ...] = ()
     latent: str = "z_sem"
     seeds: int = 3
@@ -37,6 +39,7 @@ class Settings:
     directions: str = "axes"
     tracker: str = "lk"
     tapir_checkpoint: str = ""
+    dci_learner: str = "presorted"
     inception_weights: str = ""
     lpips_weights: tuple[str, ...] = ()
 
@@ -67,9 +70,9 @@ class Context:
 
     @functools.cached_property
     def unseen(self) -> tuple[np.ndarray, str]:
-        """Images to decode and what they are: held-out ones, training ones where there are none."""
+        """Images to decode and what they are: held-out ones, training ones where there are not two to compare."""
         train, held_out = data.split(len(self.source), self.bundle.config.data.holdout)
-        return (held_out, "held-out") if len(held_out) else (train, "training")
+        return (held_out, "held-out") if len(held_out) > 1 else (train, "training")
 
     @functools.cached_property
     def codes(self) -> Codes:
@@ -79,8 +82,20 @@ class Context:
         return model
 
     @functools.cached_property
-    def untrained(self) -> Untrained:
-        return Untrained(self.bundle, self.source, self.settings.latent, 0, self.pool)
+    def untrained(self) -> list[Untrained]:
+        """An untrained encoder for each seed of the floors."""
+        seeds = range(self.settings.floor_seeds)
+        return [Untrained(self.bundle, self.source, self.settings.latent, seed, self.pool) for seed in seeds]
+
+    @functools.cached_property
+    def rivals(self) -> list[api.Bundle]:
+        """The models of --workdirs."""
+        return [api.load(path) for path in self.settings.workdirs]
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes files: one does of those that evaluate together."""
+        return jax.process_index() == 0
 
     def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int) -> RandomMix:
         return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
@@ -97,15 +112,16 @@ class Context:
             )
         return np.random.default_rng(seed).choice(self.pool, num, replace=self.whole)
 
-    def scored(self, score: Callable[[Represent, int], dict[str, float]], labels) -> dict[str, Any]:
-        """Mean and deviation over seeds of `score(represent, seed)`, beside the floors of a random mix of `labels` and
-        of an untrained encoder (none for `floor_seeds` of 0)."""
-        floor_seeds = range(self.settings.floor_seeds)
+    def scored(
+        self, score: Callable[[Represent, int], dict[str, float]], labels, seeds: int | None = None
+    ) -> dict[str, Any]:
+        """Mean and deviation over seeds (`seeds` in place of the settings') of `score(represent, seed)`, beside the
+        floors of a random mix of `labels` and of an untrained encoder (none for `floor_seeds` of 0)."""
         floors = {
-            "random_mix": [score(self.mix(labels, seed), seed) for seed in floor_seeds],
-            "untrained": [score(self.untrained, seed) for seed in floor_seeds],
+            "random_mix": [score(self.mix(labels, seed), seed) for seed in range(self.settings.floor_seeds)],
+            "untrained": [score(encoder, seed) for seed, encoder in enumerate(self.untrained)],
         }
-        return summary([score(self.codes, seed) for seed in range(self.settings.seeds)], floors)
+        return summary([score(self.codes, seed) for seed in range(seeds or self.settings.seeds)], floors)
 
 
 def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:

@@ -1,6 +1,10 @@
 """What a model's decoder shows, without labels: reconstructions, the use of z, FID, content tracking."""
 
 import functools
+import hashlib
+import io
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +21,7 @@ from cldis_jax.metrics.content_tracking_pictures import save_all
 
 BATCH = 32
 IGNORED = 1.01  # L_diff with a wrong z, in units of that with the right one, up to which z makes no difference
+FID_VERSION = "clean resizing, (x - 128) / 128"  # how images enter the network
 KINDS = ("inferred x_T", "random x_T")
 TRACKED = ("score", "consistency", "independence", "activity")
 
@@ -73,6 +78,9 @@ def z_usage(context: Context) -> dict[str, Any]:
     functions, prediction = bundle.functions, bundle.config.diffusion.prediction
     candidates, which = context.unseen
     indices = subset(candidates, max(context.settings.num_decoded, BATCH), 0)
+    z = np.concatenate(
+        [np.asarray(bundle.encode(images_of(context, rows)))[:count] for rows, count in batches(indices, "encoding")]
+    )
 
     @jax.jit
     def errors(params, images, z, key):
@@ -87,11 +95,12 @@ def z_usage(context: Context) -> dict[str, Any]:
     for seed in range(context.settings.seeds):
         found: dict[str, list[np.ndarray]] = {"right z": [], "shuffled z": [], "zero z": []}
         key = jax.random.key(seed)
-        order = np.random.default_rng(seed).permutation(indices)
+        order = np.random.default_rng(seed).permutation(len(indices))
+        another = np.empty_like(order)
+        another[order] = np.roll(order, 1)
         for batch, (rows, count) in enumerate(batches(order, f"use of z, seed {seed}")):
-            images = images_of(context, rows)
-            z = np.asarray(bundle.encode(images))
-            for name, code in zip(found, (z, np.roll(z, 1, axis=0), np.zeros_like(z))):
+            images = images_of(context, indices[rows])
+            for name, code in zip(found, (z[rows], z[another[rows]], np.zeros_like(z[rows]))):
                 error = errors(bundle.ema.params, images, code, jax.random.fold_in(key, batch))
                 found[name].append(np.asarray(error)[:count])
         runs.append({f"L_diff, {name}": float(np.concatenate(parts).mean()) for name, parts in found.items()})
@@ -122,18 +131,26 @@ def frechet(context: Context) -> dict[str, Any]:
             features(_colour(make(rows, batch)))[:count] for batch, (rows, count) in enumerate(batches(indices, name))
         )
 
-    kind = "_".join(str(part).replace("/", "-") for part in (data.source, data.name, data.image_size, data.crop))
-    cache = (
-        epath.Path(settings.workdir)
-        / "fid_statistics"
-        / f"{kind}_{settings.pool}_{len(context.pool)}_{len(indices)}_clean.npz"
-    )
+    name = f"{data.source}_{data.name}_{settings.pool}_{len(indices)}_{_digest(context, indices)}"
     reference = fid.cached_statistics(
-        cache, lambda: statistics(lambda rows, _: images_of(context, rows), "Inception of the data")
+        epath.Path(settings.workdir) / "fid_statistics" / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.npz",
+        lambda: statistics(lambda rows, _: images_of(context, rows), "Inception of the data"),
+        write=context.writes,
     )
     distance = fid.fid(statistics(decode, "Inception of decoded images"), reference)
     note = f"{len(indices)} images decoded from their own codes against the originals; clean resizing"
     return summary([{"fid": distance}]) | {"note": note}
+
+
+def _digest(context: Context, indices: np.ndarray) -> str:
+    """Of all that the statistics of the images at `indices` depend on: the network, the data, which of its images."""
+    data = context.bundle.config.data
+    fields = ("source", "name", "path", "data_dir", "image_size", "channels", "crop")
+    known = [FID_VERSION, len(context.source), *(data[field] for field in fields)]
+    digest = hashlib.sha256(json.dumps(known).encode())
+    digest.update(indices.astype(np.int64).tobytes())
+    digest.update(epath.Path(context.settings.inception_weights).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _colour(images) -> np.ndarray:
@@ -145,19 +162,19 @@ def content_tracking(context: Context) -> dict[str, Any]:
     """Content tracking of the latent's axes or of navigated directions, with its pictures; the floor is random
     directions on the same images. `low` and `high` are the 95 % bootstrap interval over images."""
     settings, bundle = context.settings, context.bundle
-    codes = context.codes(context.pool)
-    scales = codes.std(axis=0)
-    directions = directions_of(context, scales)
+    directions = directions_of(context)
     candidates, which = context.unseen
     indices = subset(candidates, settings.num_tracked, 0)
     images = np.asarray(images_of(context, indices))
     x_T = pictures.own_noise(bundle, images, bundle.config.diffusion.decode_steps)  # kept along an image's traversals
     paint = navigation_results.painter(bundle, settings.latent)
+    z = pictures.in_chunks(lambda x: bundle.represent(x, settings.latent), images)
+    scales = np.asarray(bundle.moments(settings.latent).std)
 
     def track(rows):
         return measure(
             lambda z, image: paint(z.astype(np.float32), x_T[image]),
-            context.codes(indices),
+            z,
             rows,
             tracker=settings.tracker,
             checkpoint=settings.tapir_checkpoint or None,
@@ -165,11 +182,12 @@ def content_tracking(context: Context) -> dict[str, Any]:
         )
 
     def random_directions(seed):
-        return navigation_results.rival_directions(codes, len(directions), seed)["random"][: len(directions)] * scales
+        return navigation_results.rival_directions(z, len(directions), seed)["random"][: len(directions)] * scales
 
     tracked = track(directions)
     kind = settings.latent if settings.directions == "axes" else "direction "
-    save_all(tracked, settings.out or settings.workdir, [f"{kind}[{k}]" for k in range(len(directions))])
+    if context.writes and settings.pictures:
+        save_all(tracked, settings.out or settings.workdir, [f"{kind}[{k}]" for k in range(len(directions))])
     floors = [track(random_directions(seed)).summary(bootstrap=0) for seed in range(settings.floor_seeds)]
     floor = {name: float(np.mean([f[name] for f in floors])) for name in TRACKED} if floors else {}
     found = tracked.summary()
@@ -182,7 +200,7 @@ def content_tracking(context: Context) -> dict[str, Any]:
     }
 
 
-def directions_of(context: Context, scales: np.ndarray) -> np.ndarray:
+def directions_of(context: Context) -> np.ndarray:
     """What a shift of 1 adds to z, [K, d]: standard deviations of the axes, or WORKDIR/navigation's directions.
 
     Raises:
@@ -191,11 +209,11 @@ def directions_of(context: Context, scales: np.ndarray) -> np.ndarray:
     """
     settings = context.settings
     if settings.directions == "axes":
-        return np.diag(scales)
+        return editing.latent_steps(context.bundle, settings.latent)
     path = epath.Path(settings.workdir) / "navigation" / "directions.npz"
     if not path.exists():
         raise FileNotFoundError(f"no {path}; find directions with python -m cldis_jax.navigate first")
-    with np.load(path) as file:
+    with np.load(io.BytesIO(path.read_bytes())) as file:
         if str(file["latent"]) != settings.latent:
             raise ValueError(f"{path} holds directions of {file['latent']}, not of --latent={settings.latent}")
         return editing.direction_steps(file["A"], file["scales"], context.bundle.config.model.latent_dim)

@@ -4,13 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from cldis_jax import api, losses, state
+from cldis_jax import losses, state
 from cldis_jax.evaluation.codes import Codes, Untrained
 from cldis_jax.evaluation.context import Context, subset, summary
-from cldis_jax.metrics import tad, udr
+from cldis_jax.metrics import dci, tad, udr
 
 UDR_IMAGES = 1000
-TAD_IMAGES = {"nashae": 1000, "disdiff": 1000, "infodiffusion": 10_000}  # exact: the whole pool
+TAD_IMAGES = {
+    "nashae": 1000,
+    "disdiff": 1000,
+    "infodiffusion": 10_000,
+}  # the last the first ones; exact: the whole pool
 
 
 def intervened(metric, context: Context) -> dict[str, Any]:
@@ -46,6 +50,11 @@ def split(metric, context: Context, *, seeded: bool = False, **arguments) -> dic
     return context.scored(score, context.source.factors)
 
 
+def importances(context: Context) -> dict[str, Any]:
+    """DCI by the learner that was asked for."""
+    return split(dci, context, seeded=True, progress=True, learner=context.settings.dci_learner)
+
+
 def paired(metric, context: Context) -> dict[str, Any]:
     """Metrics of one sample."""
 
@@ -57,28 +66,23 @@ def paired(metric, context: Context) -> dict[str, Any]:
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:
-    """TAD on the set's attributes by the protocol that was asked for."""
-    protocol, source = context.settings.protocol, context.source
-    num = min(TAD_IMAGES.get(protocol, len(context.pool)), len(context.pool))
+    """TAD on the set's attributes by the protocol that was asked for; once where every seed has the same images."""
+    protocol, source, pool = context.settings.protocol, context.source, context.pool
+    num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
+    first = protocol == "infodiffusion"
 
     def score(represent, seed):
-        indices = np.arange(num) if protocol == "infodiffusion" else subset(context.pool, num, seed)
+        indices = pool[:num] if first else subset(pool, num, seed)
         return tad(represent(indices), source.attributes(indices), protocol)
 
-    return context.scored(score, source.attributes) | {"note": f"protocol {protocol}, {num} images"}
+    result = context.scored(score, source.attributes, seeds=1 if first or num == len(pool) else None)
+    return result | {"note": f"protocol {protocol}, {num} images"}
 
 
 def ranking(context: Context) -> dict[str, Any]:
     """UDR of the models in --workdirs on the same images; the floor is as many untrained encoders."""
     settings = context.settings
-    bundles = [context.bundle, *(api.load(path) for path in settings.workdirs)]
-    for path, bundle in zip(settings.workdirs, bundles[1:]):
-        for field in ("source", "name", "path", "image_size", "channels"):
-            theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
-            if theirs != ours:
-                raise ValueError(
-                    f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
-                )
+    bundles = [context.bundle, *context.rivals]
     codes = [Codes(bundle, context.source, settings.latent, f"model {i}") for i, bundle in enumerate(bundles)]
     draws = [subset(context.pool, UDR_IMAGES, seed) for seed in range(settings.seeds)]
 
@@ -91,8 +95,12 @@ def ranking(context: Context) -> dict[str, Any]:
         kls = [kl(bundle, indices) for bundle in bundles] if settings.latent == "z_disen" else None
         return udr([code(indices) for code in codes], kls)
 
-    untrained = [
-        Untrained(bundle, context.source, settings.latent, i, draws[0])(draws[0]) for i, bundle in enumerate(bundles)
-    ]
-    result = summary([score(indices) for indices in draws], {"untrained": [udr(untrained)]})
+    def untrained(seed):
+        indices = subset(context.pool, UDR_IMAGES, seed)
+        first = seed * len(bundles)  # every encoder of every floor is another
+        encoders = [Untrained(b, context.source, settings.latent, first + i, indices) for i, b in enumerate(bundles)]
+        return udr([encoder(indices) for encoder in encoders])
+
+    floors = {"untrained": [untrained(seed) for seed in range(settings.floor_seeds)]}
+    result = summary([score(indices) for indices in draws], floors)
     return result | {"note": f"{len(bundles)} models, {len(draws[0])} images"}
