@@ -16,7 +16,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.diffusion.weight = 0.0
     config.distillation.weight = 0.0
     config.vae.capacity_form = "absolute"
-    config.vae.beta = 4.0 if size == "full" else 1.0  # the pixel sum grows with the resolution, so does a fair beta
+    config.vae.beta = 4.0
     config.feedback.mode = "fixed"
     config.feedback.lead_capacity = config.feedback.max_capacity = 0.0  # C = 0: the plain beta-VAE
     return config

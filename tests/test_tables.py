@@ -174,12 +174,12 @@ def test_missing_and_failed_cells_are_seen(tmp_path):
     assert row(collected, "Diff-AE alone, AdaGN", "z_sem").seeds == "2 of 3 (failed)"
     assert row(collected, "Diff-AE alone, AdaGN", "z_sem").scores["dci/disentanglement"].n == 2
     text = rendering.to_markdown(collected)
-    assert "| β-VAE alone | z_disen | no data | no data | no data | no data |" in text
+    assert "| β-VAE alone, β = 4 | z_disen | no data | no data | no data | no data |" in text
     assert "| CL-Dis, AdaGN | z_sem | not run |" in text
     assert "failed: scenes/diffae_adagn/seed1: step 3: loss=nan" in text
     assert "no data: scenes/beta_vae/seed0 and 2 more: data.path='' is not a file" in text
     lines = list(csv.DictReader(io.StringIO(rendering.to_csv(collected))))
-    assert {line["seeds"] for line in lines if line["method"] == "β-VAE alone"} == {"no data"}
+    assert {line["seeds"] for line in lines if line["method"] == "β-VAE alone, β = 4"} == {"no data"}
 
 
 def test_results_of_another_config_or_evaluation_are_not_shown(tmp_path):

@@ -182,6 +182,7 @@ def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
         *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
         *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
         methods.vae_alone(scale),
+        methods.vae_alone(scale, beta=1.0),  # about the loop's own
     ]
     return [(dataset, method) for dataset in DATASETS if dataset != "celeba" for method in compared]
 

@@ -46,11 +46,13 @@ def diffae_alone(conditioning: str) -> Method:
     )
 
 
-def vae_alone(scale: str) -> Method:
-    """The baseline of configs/beta_vae.py: what it changes in configs/scenes.py, for any data set."""
+def vae_alone(scale: str, beta: float | None = None) -> Method:
+    """The baseline of configs/beta_vae.py: what it changes in configs/scenes.py, for any data set; `beta`: another."""
     before, after = flatten(scenes.get_config(scale)), flatten(beta_vae.get_config(scale))
     changed = {name: value for name, value in after.items() if value != before[name]}
-    return Method("β-VAE alone", "beta_vae", changed, ("z_disen",))
+    if beta is None:
+        return Method(f"β-VAE alone, β = {after['vae.beta']:g}", "beta_vae", changed, ("z_disen",))
+    return Method(f"β-VAE alone, β = {beta:g}", f"beta_vae_{beta:g}", changed | {"vae.beta": beta}, ("z_disen",))
 
 
 def variants(config: ConfigDict, steps: int) -> list[Method]:
