@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from cldis_jax import checkpoint, closed_loop, diffusion, losses, models, state
 
 LATENTS = ("z_sem", "z_disen")
+TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an idle row is cheap, and a new length compiles anew
 
 
 def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
@@ -91,8 +92,10 @@ class Functions:
         return self._ddim(diffusion.ddim_encode)
 
     def tables(self, num_steps: int) -> diffusion.DDIMTables:
-        """DDIM tables padded to the schedule's length, so that every number of steps runs the same program."""
-        return diffusion.ddim_tables(self.schedule, num_steps, length=self.schedule.num_steps)
+        """DDIM tables padded to one of a few lengths, so that few programs run every number of steps."""
+        total = self.schedule.num_steps
+        length = next((length for length in TABLE_LENGTHS if num_steps <= length < total), total)
+        return diffusion.ddim_tables(self.schedule, num_steps, length=length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,13 +192,19 @@ def abstract_averages(config: ConfigDict) -> state.Averages:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
 
 
-def load(workdir: str, step: int | None = None) -> Bundle:
+def load(workdir: str, step: int | None = None, *, data_path: str | None = None, data_dir: str | None = None) -> Bundle:
     """The newest (or given) checkpoint's moving-average model of a workdir.
+
+    Args:
+      data_path, data_dir: where the data lie now, in place of what the config says; not read here.
 
     Raises:
       checkpoint.CheckpointError: there is none.
     """
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         config = checkpoints.config()
+        for field, value in (("path", data_path), ("data_dir", data_dir)):
+            if value is not None:
+                config.data[field] = value
         ema, step = checkpoints.restore_ema(abstract_averages(config), step)
     return Bundle(make_functions(config), ema, step)

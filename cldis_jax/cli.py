@@ -4,10 +4,16 @@ import logging as logging_levels
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 USER_ERRORS = (ValueError, FileNotFoundError, PermissionError, FloatingPointError)
+
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes, as the launcher's environment says")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "with --distributed, by hand: host:port of process 0")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator")
 
 
 def fail(error: BaseException) -> None:
@@ -24,7 +30,10 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parse flags, call `main`, and turn what a user can mend into one line; everything else keeps its traceback."""
+    """Parse flags, meet the other processes if there are any, call `main`, and turn what a user can mend into one line.
+
+    Everything else keeps its traceback.
+    """
 
     def guarded(argv):
         if len(argv) > 1:
@@ -33,6 +42,8 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
         try:
+            if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
+                jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             main()
         except USER_ERRORS as error:
             if logging.get_verbosity() > logging.WARNING:  # --verbosity=1 shows where an error came from
@@ -51,6 +62,21 @@ def define_config(default: str | None = None):
 
 def define_workdir():
     return flags.DEFINE_string("workdir", None, "folder of the run: config, checkpoints, logs, pictures, results")
+
+
+def define_model():
+    """--workdir of a trained model, with --data_path and --data_dir for data that do not lie where its config says."""
+    flags.DEFINE_string("data_path", None, "where the images lie now, in place of data.path of the model's config")
+    flags.DEFINE_string("data_dir", None, "where TFDS keeps its sets now, in place of data.data_dir")
+    return define_workdir()
+
+
+def load(step: int | None = None):
+    """The `api.Bundle` that the flags of `define_model` name: of the newest checkpoint, or of `step`."""
+    from cldis_jax import api  # here, because it takes seconds to import
+
+    values = flags.FLAGS
+    return api.load(values.workdir, step, data_path=values.data_path, data_dir=values.data_dir)
 
 
 def require(flag) -> None:

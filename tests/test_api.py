@@ -38,6 +38,33 @@ def test_shapes_and_types(bundle, images):
     assert bundle.step == 3
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "length"), [(1, 32), (32, 32), (33, 128), (128, 128), (129, 256), (257, 1000), (1000, 1000)]
+)
+def test_few_lengths_of_tables_serve_every_number_of_steps(bundle, num_steps, length):
+    tables = bundle.functions.tables(num_steps)
+    assert len(tables.t) == length
+    assert tables.active.sum() == num_steps
+
+
+def test_tables_are_never_longer_than_the_diffusion(tiny):
+    tiny.diffusion.num_steps = 50
+    functions = api.make_functions(tiny)
+    assert [len(functions.tables(n).t) for n in (3, 40)] == [32, 50]
+
+
+def test_data_that_moved_are_found_where_the_flags_say(untrained_workdir, monkeypatch):
+    from types import SimpleNamespace
+
+    from cldis_jax import cli
+
+    values = SimpleNamespace(workdir=untrained_workdir, data_path="/moved", data_dir=None)
+    monkeypatch.setattr(cli.flags, "FLAGS", values)
+    assert cli.load().config.data.path == "/moved"
+    assert cli.load(3).config.data.data_dir == api.load(untrained_workdir).config.data.data_dir
+    assert api.load(untrained_workdir, data_dir="/sets").config.data.data_dir == "/sets"
+
+
 def test_any_number_of_steps_runs_one_program(bundle, images):
     z = bundle.encode(images)
     outputs = [np.asarray(bundle.decode(bundle.encode_noise(images, z, n), z, n)) for n in (1, 4, 7, 37)]
