@@ -164,7 +164,21 @@ def prior_dir(workdir: str) -> str:
 
 
 def exists(workdir: str) -> bool:
-    return (epath.Path(prior_dir(workdir)) / "checkpoints").exists()
+    """Whether there is a prior; a training that was killed before its first save leaves none."""
+    return checkpoint.has_any(prior_dir(workdir))
+
+
+def check_trainable(workdir: str) -> None:
+    """Raise CheckpointError where the workdir holds a prior that can't be trained on: one that `save` wrote."""
+    if not exists(workdir):
+        return
+    folder = epath.Path(prior_dir(workdir))
+    newest = checkpoint.kept_steps(prior_dir(workdir))[-1]
+    if not (folder / "checkpoints" / str(newest) / "state").exists():
+        raise checkpoint.CheckpointError(
+            f"{workdir} has a latent prior that came with an import, without an optimiser to train it on; draw from it "
+            f"with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away and train one"
+        )
 
 
 def load(workdir: str) -> LatentPrior:

@@ -6,9 +6,9 @@ WORKDIR/latent_prior/; run again, it goes on where it was. Then `cldis_jax.sampl
 
 from absl import flags
 
-from cldis_jax import api, cli, latent_diffusion, latent_training, report
+from cldis_jax import cli, latent_diffusion, latent_training, report
 
-WORKDIR = cli.define_workdir()
+WORKDIR = cli.define_model()
 NUM_IMAGES = flags.DEFINE_integer("num_images", None, "training images to encode (default 20,000; from z of 128 all)")
 NUM_LAYERS = flags.DEFINE_integer("num_layers", None, "of the MLP (default 4; from z of 128: 10)")
 HIDDEN = flags.DEFINE_integer("hidden", None, "width of the MLP (default 256; from z of 128: 2048)")
@@ -26,11 +26,12 @@ def main() -> None:
             raise ValueError(f"--{flag.name}={flag.value} must be at least {smallest}")
     if LEARNING_RATE.value is not None and not LEARNING_RATE.value > 0:
         raise ValueError(f"--learning_rate={LEARNING_RATE.value} must be positive")
-    bundle = api.load(WORKDIR.value)
+    bundle = cli.load()
     if not bundle.has_diffusion:
         raise ValueError(
             f"{WORKDIR.value} holds a VAE alone, whose prior is N(0, I); there is no z_sem to learn one of"
         )
+    latent_diffusion.check_trainable(WORKDIR.value)
 
     config = latent_diffusion.default_config(bundle.config.model.latent_dim)
     config.codes.model_step = bundle.step

@@ -104,6 +104,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(bundle, tmp_path):
     latent_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 200))
     priors = [latent_diffusion.load(str(tmp_path / name)) for name in ("whole", "halves")]
     assert [prior.step for prior in priors] == [200, 200]
+    latent_diffusion.check_trainable(str(tmp_path / "whole"))
     jax.tree.map(np.testing.assert_array_equal, priors[0].averages, priors[1].averages)
     assert whole["num_codes"] == 40
     assert np.isfinite(whole["loss"])
@@ -118,6 +119,23 @@ def test_a_prior_of_another_config_is_refused(bundle, tmp_path):
     with pytest.raises(ValueError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
         latent_training.fit(str(tmp_path), bundle, other)
     assert latent_diffusion.load(str(tmp_path)).config.model.hidden_dim == 64
+
+
+def test_a_prior_without_its_optimiser_is_not_trained_on(tmp_path):
+    config = small_config()
+    averages = latent_diffusion.create_state(config, np.zeros(2, np.float32), np.ones(2, np.float32)).ema
+    latent_diffusion.check_trainable(str(tmp_path))
+    latent_diffusion.save(str(tmp_path), config, averages, 5)
+    with pytest.raises(checkpoint.CheckpointError, match=r"came with an import.*cldis_jax\.sample.*--prior=latent"):
+        latent_diffusion.check_trainable(str(tmp_path))
+
+
+def test_a_training_killed_before_its_first_save_leaves_no_prior(tmp_path):
+    with checkpoint.Checkpoints(latent_diffusion.prior_dir(str(tmp_path))):
+        pass
+    assert not latent_diffusion.exists(str(tmp_path))
+    with pytest.raises(checkpoint.CheckpointError, match="no latent prior in"):
+        latent_diffusion.load(str(tmp_path))
 
 
 def test_no_prior(tmp_path):
