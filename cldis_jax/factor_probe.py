@@ -6,6 +6,7 @@ images, in the factor's own geometry: steps on a line, the shorter way on a circ
 """
 
 import functools
+import hashlib
 from typing import Any
 
 import flax.linen as nn
@@ -144,16 +145,26 @@ def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed
     return Probe(params, sizes, geometry(source))
 
 
-def load_or_train(path: epath.PathLike, source: Source, indices: np.ndarray, **kwargs) -> Probe:
-    """The probe kept at `path`, or a new one, which is then kept there."""
+def load_or_train(
+    path: epath.PathLike, source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0
+) -> Probe:
+    """The probe kept at `path` if it was trained with the same settings, or a new one, which is then kept there."""
     path = epath.Path(path)
+    settings = {
+        "source": source.name,
+        "image_shape": str(source.fetch(indices[:1]).shape[1:]),
+        "indices": hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest(),
+        "steps": steps,
+        "seed": seed,
+    }
     if path.exists():
-        params = serialization.msgpack_restore(path.read_bytes())
-        return Probe(params, tuple(source.factor_sizes), geometry(source))
-    probe = train_probe(source, indices, **kwargs)
+        kept = serialization.msgpack_restore(path.read_bytes())
+        if kept.get("settings") == settings:
+            return Probe(kept["params"], tuple(source.factor_sizes), geometry(source))
+    probe = train_probe(source, indices, steps=steps, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(serialization.msgpack_serialize(jax.device_get(probe.params)))
+    part.write_bytes(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
     part.replace(path)
     return probe
 

@@ -73,7 +73,9 @@ def test_probe_learns_keeps_and_notices(tmp_path):
     probe = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=120)
     np.testing.assert_array_equal(factor_probe.tested_accuracy(probe, source, np.arange(12)), [1, 1])
 
-    kept = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=0)
+    before = (tmp_path / "probe").stat().st_mtime_ns
+    kept = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=120)
+    assert (tmp_path / "probe").stat().st_mtime_ns == before
     images = source.fetch(np.arange(12)).astype(np.float32) / 127.5 - 1
     for a, b in zip(probe.read(images), kept.read(images)):
         np.testing.assert_array_equal(a, b)
@@ -82,6 +84,20 @@ def test_probe_learns_keeps_and_notices(tmp_path):
     place, grey = kept.changes(images[:1].astype(np.float32), moved.astype(np.float32))
     assert place > 0.8
     assert grey < 0.1
+
+
+def test_a_probe_of_other_settings_is_not_taken(tmp_path, monkeypatch):
+    trained = []
+
+    def train(source, indices, *, steps, seed):
+        trained.append((len(indices), steps, seed))
+        return factor_probe.Probe({"w": np.zeros(1)}, source.factor_sizes, ("line", "line"))
+
+    monkeypatch.setattr(factor_probe, "train_probe", train)
+    asked = [(12, 5, 0), (12, 5, 0), (12, 7, 0), (12, 7, 1), (11, 7, 1), (11, 7, 1)]
+    for num, steps, seed in asked:
+        factor_probe.load_or_train(tmp_path / "probe", Bars(), np.arange(num), steps=steps, seed=seed)
+    assert trained == [(12, 5, 0), (12, 7, 0), (12, 7, 1), (11, 7, 1)]
 
 
 @pytest.mark.slow
