@@ -1,5 +1,6 @@
 """Image files on the command line: which there are, their pixels as a model reads them, and results beside them."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,9 +50,15 @@ def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np
 
 
 def names(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results: its stem, numbered where several files share it."""
+    """A name of its own for each file's results: its stem, numbered where several files share it."""
     stems = [file.stem for file in files]
-    return [f"{stem}_{i}" if stems.count(stem) > 1 else stem for i, stem in enumerate(stems)]
+    found, taken = [], set(stems)
+    for i, stem in enumerate(stems):
+        if stems.count(stem) > 1:
+            stem = next(name for name in (f"{stem}_{n}" for n in itertools.count(i)) if name not in taken)
+            taken.add(stem)
+        found.append(stem)
+    return found
 
 
 class Outputs:
