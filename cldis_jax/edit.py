@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from cldis_jax import api, cli, editing, image_files, pictures, report, visualize
+from cldis_jax import api, cli, editing, image_files, navigation_results, pictures, report, visualize
 
 WORKDIR = cli.define_workdir()
 IMAGES = flags.DEFINE_string("images", None, "image files with commas between, or a folder of them")
@@ -45,16 +45,11 @@ def load_steps(bundle: api.Bundle) -> tuple[np.ndarray, list[int], str, str]:
         latent = LATENT.value or bundle.main_latent
         steps = editing.latent_steps(bundle, latent)
         return steps, list(range(len(steps))), "dimension", latent
-    try:
-        with np.load(DIRECTIONS.value) as file:
-            directions, scales, ranking = (np.asarray(file[key]) for key in ("A", "scales", "ranking"))
-            latent = str(file.get("latent", bundle.main_latent))
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"--directions={DIRECTIONS.value} can't be read as cldis_jax.navigate's: {error}") from error
-    if latent != (LATENT.value or latent):
-        raise ValueError(f"--latent={LATENT.value}, but --directions={DIRECTIONS.value} are of {latent}")
-    steps = editing.direction_steps(directions, scales, bundle.config.model.latent_dim)
-    return steps, [int(k) for k in ranking], "direction", latent
+    found = navigation_results.Directions.load(DIRECTIONS.value, bundle)
+    if found.latent != (LATENT.value or found.latent):
+        raise ValueError(f"--latent={LATENT.value}, but --directions={DIRECTIONS.value} are of {found.latent}")
+    steps = editing.direction_steps(found.A, found.scales, bundle.config.model.latent_dim)
+    return steps, found.ranking.tolist(), "direction", found.latent
 
 
 def tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:

@@ -5,12 +5,11 @@ WORKDIR/navigation/; run again, it goes on where it was. `cldis_jax.edit --direc
 With --decoder=ddim or x0 the directions are of z_sem, with --decoder=vae of z_disen.
 """
 
-import time
-
 import jax
 import numpy as np
 from absl import flags
 from etils import epath
+from jax.experimental import multihost_utils
 
 from cldis_jax import (
     api,
@@ -29,7 +28,7 @@ from cldis_jax import (
 )
 
 DEFAULT = navigation.default_config()
-WORKDIR = cli.define_workdir()
+WORKDIR = cli.define_model()
 OUT = flags.DEFINE_string("out", None, "folder of the directions (default: WORKDIR/navigation)")
 NUM_DIRECTIONS = flags.DEFINE_integer("num_directions", None, "K (default: the size of z)")
 STEPS = flags.DEFINE_integer("steps", DEFAULT.train.steps, "of A and R; may be raised to go on")
@@ -71,6 +70,7 @@ def settings(bundle: api.Bundle):
     config.directions_learning_rate = DIRECTIONS_RATE.value
     navigation.validate(config, bundle.config.model.latent_dim)
     navigation_training.check_decoder(config, bundle)
+    navigation_training.check_devices(config, jax.device_count())
     return config
 
 
@@ -79,14 +79,22 @@ def main() -> None:
     for flag, least in ((EVAL_BATCHES, 1), (PROBE_STEPS, 1)):
         if flag.value < least:
             raise ValueError(f"--{flag.name}={flag.value} must be at least {least}")
-    bundle = api.load(WORKDIR.value)
+    navigate()
+    if jax.process_count() > 1:  # the first draws alone, and the others' patience at the exit is a few minutes
+        multihost_utils.sync_global_devices("the directions are written")
+
+
+def navigate() -> None:
+    """Search, measure, draw, write."""
+    bundle = cli.load()
     config = settings(bundle)
     folder = epath.Path(OUT.value or epath.Path(WORKDIR.value) / "navigation")
 
     # Codes
     source = data.make_source(bundle.config.data)
     train_indices, heldout_indices = data.split(len(source), bundle.config.data.holdout)
-    fresh_indices = heldout_indices if len(heldout_indices) >= NUM_NAMED else train_indices
+    held_out = len(heldout_indices) >= NUM_NAMED
+    fresh_indices = heldout_indices if held_out else train_indices
     fresh_indices = navigation_training.subset(fresh_indices, factor_probe.NUM_TESTED, config.train.seed)
     chosen = navigation_training.subset(train_indices, config.num_codes, config.train.seed)
     latent = navigation_training.latent_of(config)
@@ -95,15 +103,13 @@ def main() -> None:
 
     # Search
     search = navigation_training.Search(config, bundle, codes)
-    started = time.perf_counter()
-    found, history, steps_done = search.fit(str(folder))
-    seconds = time.perf_counter() - started
+    found = search.fit(str(folder))
 
     # Results
-    measured = search.measure(found.params, fresh, EVAL_BATCHES.value)
+    measured = search.measure(found.state.params, fresh, EVAL_BATCHES.value)
+    A = np.asarray(navigation.direction_matrix(config, partitioning.to_host(found.state.params["directions"])))
     if jax.process_index() != 0:
         return
-    A = np.asarray(navigation.direction_matrix(config, partitioning.to_host(found.params["directions"])))
     ranking = np.argsort(-measured["accuracy"], kind="stable")
     results = {
         "rca": measured["rca"],
@@ -113,9 +119,11 @@ def main() -> None:
         "ranking": ranking.tolist(),
         "accuracy": measured["accuracy"].tolist(),
         "fresh_pairs": int(measured["count"].sum()),
+        "images": "held-out" if held_out else "training",  # that the fresh pairs and the pictures come from
         "latent": latent,
-        "steps": int(found.step),
-        "seconds_per_step": seconds / steps_done if steps_done else None,
+        "steps": int(found.state.step),
+        "compile_seconds": found.compile_seconds,
+        "seconds_per_step": found.seconds_per_step,
         "config": checkpoint.config_to_json(config),
     }
     steps = A.T * search.scales
@@ -130,7 +138,7 @@ def main() -> None:
     visualize.save_png(folder / "directions.png", sheet)
     frames = navigation_results.animation(paint, shown, noise, steps, ranking, shown_shift)
     visualize.save_animation(folder / "best.gif", frames)
-    visualize.save_png(folder / "curves.png", visualize.curves(history, CURVES))
+    visualize.save_png(folder / "curves.png", visualize.curves(found.history, CURVES))
 
     table = [
         ("RCA", f"{results['rca']:.3f}   chance {results['chance']:.3f}"),
@@ -163,10 +171,8 @@ def main() -> None:
             ("probe reads originals / decoded", f"{tested.mean():.2f} / {named['decoded_accuracy'].mean():.2f}")
         )
 
-    part = folder / "directions.npz.part"
-    with part.open("wb") as file:
-        np.savez(file, A=A, ranking=ranking, accuracy=measured["accuracy"], scales=search.scales, latent=latent)
-    part.replace(folder / "directions.npz")
+    directions = navigation_results.Directions(A, search.scales, ranking, measured["accuracy"], latent, bundle.step)
+    directions.save(folder / "directions.npz")
     report.write_json(folder / "navigation.json", results)
     print(report.table([*table, ("results", str(folder))], ("navigation", "value")))
 

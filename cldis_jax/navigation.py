@@ -68,6 +68,11 @@ def validate(config: ConfigDict, latent_dim: int) -> None:
             f"num_directions={config.num_directions} is more than the {latent_dim} dimensions of z, and {config.basis} "
             f"directions are orthonormal; ask for at most {latent_dim}, or for basis=unit"
         )
+    if config.start == "axes" and config.num_directions > latent_dim:
+        raise ValueError(
+            f"num_directions={config.num_directions} is more than the {latent_dim} axes of z, so that start=axes has "
+            f"nothing to begin the others from; ask for at most {latent_dim}, or for start=random"
+        )
     if not 0 <= config.min_shift < config.max_shift:
         raise ValueError(f"shifts need 0 <= min < max, got min_shift={config.min_shift}, max_shift={config.max_shift}")
     for name in ("learning_rate", "directions_learning_rate", "width", "decode_steps", "num_codes"):

@@ -1,9 +1,11 @@
-"""What a search for directions found, to look at and to compare: contact sheet, animation, factors by name."""
+"""What a search for directions found, to keep, to look at and to compare: file, contact sheet, animation, factors."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
+from etils import epath
 from tqdm import tqdm
 
 from cldis_jax import api, factor_probe, pictures, visualize
@@ -17,6 +19,42 @@ PROBE_SHIFT = 2.0  # standard deviations either way, at which factors are read
 RANDOM_DRAWS = 2  # bases that the random directions are averaged over
 
 Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (z [N, d], x_T [N, H, W, C]) -> images [N, H, W, C]
+
+
+class Directions(NamedTuple):
+    """What `directions.npz` holds."""
+
+    A: np.ndarray  # [d, K], columns of length 1 in standard deviations of z
+    scales: np.ndarray  # [d], these deviations
+    ranking: np.ndarray  # [K], the best first
+    accuracy: np.ndarray  # [K], how often the reconstructor names each
+    latent: str
+    model_step: int
+
+    def save(self, path: epath.PathLike) -> None:
+        """Write them, whole or not at all."""
+        path = epath.Path(path)
+        part = path.with_name(path.name + ".part")
+        with part.open("wb") as file:
+            np.savez(file, **self._asdict())
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: epath.PathLike, bundle: api.Bundle) -> "Directions":
+        """Those of a file, which `bundle` is to be moved along; notes where they were found on another step of it.
+
+        Raises:
+          ValueError: it is no such file.
+        """
+        try:
+            with epath.Path(path).open("rb") as file, np.load(file) as content:
+                found = cls(*(np.asarray(content[name]) for name in cls._fields))
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} can't be read as directions of cldis_jax.navigate: {error}") from error
+        found = found._replace(latent=str(found.latent), model_step=int(found.model_step))
+        if found.model_step != bundle.step:
+            print(f"note: {path} holds directions of step {found.model_step}, the model is of step {bundle.step}")
+        return found
 
 
 def painter(bundle: api.Bundle, latent: str) -> Paint:

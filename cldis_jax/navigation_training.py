@@ -1,13 +1,14 @@
 """The search for directions on a trained model: its decoders, the codes that are moved, and the loop."""
 
 import functools
+import statistics
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -20,6 +21,12 @@ SAVES = 20  # checkpoints over the whole search
 def latent_of(config: ConfigDict) -> str:
     """The latent that a decoder reads."""
     return "z_disen" if config.decoder == "vae" else "z_sem"
+
+
+def check_devices(config: ConfigDict, num_devices: int) -> None:
+    """Raise ValueError where a batch can't be split over the devices."""
+    if config.data.batch_size % num_devices:
+        raise ValueError(f"--batch_size={config.data.batch_size} is not divisible by the {num_devices} devices")
 
 
 def check_decoder(config: ConfigDict, bundle: api.Bundle) -> None:
@@ -79,6 +86,16 @@ def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
     if num >= len(indices):
         return indices
     return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
+
+
+class Found(NamedTuple):
+    """A search that has been done."""
+
+    state: navigation.NavigationState
+    history: list[dict[str, float]]  # the learning curve
+    steps: int  # done now
+    compile_seconds: float | None  # until the first step was under way; None where nothing was left to do
+    seconds_per_step: float | None  # median over logged blocks but the first; None where there was but one
 
 
 class Search:
@@ -149,9 +166,8 @@ class Search:
             "count": counts,
         }
 
-    def fit(self, folder: str) -> tuple[navigation.NavigationState, list[dict[str, float]], int]:
-        """Search until `config.train.steps`, going on where `folder` stands: the state, the learning curve, and the
-        number of steps done now.
+    def fit(self, folder: str) -> Found:
+        """Search until `config.train.steps`, going on where `folder` stands.
 
         Raises:
           ValueError: the folder holds a search with other settings.
@@ -173,10 +189,12 @@ class Search:
             log = report.Report(folder, total, step, enabled=jax.process_index() == 0)
             if restored is not None:
                 log.say(f"resuming {folder} at step {step}")
-            recorded = []
+            recorded, block_seconds, compile_seconds = [], [], None
+            began = time.perf_counter()
             try:
                 while step < total:
                     navigation_state, scalars = self.step(navigation_state)
+                    compile_seconds = compile_seconds or time.perf_counter() - began
                     step += 1
                     recorded.append(scalars)
                     log.advance(1)
@@ -184,6 +202,7 @@ class Search:
                     if step % config.train.log_every and step < total and not stopping:
                         continue
                     means = _means(recorded, step)
+                    block_seconds.append((time.perf_counter() - began) / len(recorded))
                     recorded = []
                     shown = {name: f"{means[name]:.3f}" for name in ("loss", "accuracy", "shift_error")}
                     log.scalars(step, means, shown)
@@ -193,9 +212,11 @@ class Search:
                     if stopping and step < total:
                         checkpoints.wait()
                         raise SystemExit(stop.exit_code)
+                    began = time.perf_counter()
             finally:
                 log.close()
-        return navigation_state, log.history, step - start
+        steady = statistics.median(block_seconds[1:]) if len(block_seconds) > 1 else None
+        return Found(navigation_state, log.history, step - start, compile_seconds, steady)
 
 
 def _means(recorded: list[dict], step: int) -> dict[str, float]:
@@ -213,11 +234,9 @@ def _means(recorded: list[dict], step: int) -> dict[str, float]:
 
 def _claim(folder: str, config: ConfigDict) -> None:
     """Refuse a folder that holds a search with other settings."""
-    if not (epath.Path(folder) / "checkpoints").exists():
+    if not checkpoint.has_any(folder):
         return
     with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-        if not checkpoints.steps():
-            return
         saved = checkpoint.config_to_json(checkpoints.config())
     if differing := checkpoint.differing_fields(saved, checkpoint.config_to_json(config)):
         raise ValueError(

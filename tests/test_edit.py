@@ -157,6 +157,9 @@ def test_files_of_every_mode(photos):
 
 def test_names_that_collide_are_numbered():
     assert image_files.names([Path("a/x.png"), Path("b/x.jpg"), Path("y.png")]) == ["x_0", "x_1", "y"]
+    assert image_files.names([Path("a/x.png"), Path("b/x.jpg"), Path("x_0.png")]) == ["x_1", "x_2", "x_0"]
+    confused = [Path("a/x.png"), Path("b/x.jpg"), Path("a/x_1.png"), Path("b/x_1.png"), Path("x_0.png")]
+    assert len(set(image_files.names(confused))) == 5
 
 
 def test_missing_and_unreadable_images(photos, tmp_path):

@@ -1,11 +1,19 @@
 """The search on a tiny untrained model: resuming, memory of the DDIM gradient, decoders, and what goes wrong."""
 
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from cldis_jax import api, navigation, navigation_results, navigation_training, report, state
+from cldis_jax import api, checkpoint, navigation, navigation_results, navigation_training, report, state
 
 CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
 
@@ -34,19 +42,21 @@ def small_config(**fields):
 
 def test_a_resumed_search_equals_an_uninterrupted_one(bundle, tmp_path):
     through = small_config(decoder="vae")
-    expected, history, _ = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "through"))
+    whole = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "through"))
 
     half = small_config(decoder="vae")
     half.train.steps = 4
     navigation_training.Search(half, bundle, CODES).fit(str(tmp_path / "halves"))
-    found, resumed, done = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "halves"))
+    found = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "halves"))
 
-    assert done == 2
-    assert [row["step"] for row in resumed] == [2, 4, 6]
-    assert [row["loss"] for row in resumed] == [row["loss"] for row in history]
-    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+    assert found.steps == 2
+    assert [row["step"] for row in found.history] == [2, 4, 6]
+    assert [row["loss"] for row in found.history] == [row["loss"] for row in whole.history]
+    jax.tree.map(np.testing.assert_array_equal, found.state.params, whole.state.params)
     start = navigation_training.Search(through, bundle, CODES).create()
-    assert np.abs(np.asarray(found.params["directions"] - start.params["directions"])).max() > 0
+    assert np.abs(np.asarray(found.state.params["directions"] - start.params["directions"])).max() > 0
+    assert found.seconds_per_step is None  # of one block, which compiled
+    assert whole.compile_seconds > 5 * whole.seconds_per_step > 0
 
 
 def test_other_settings_are_refused_and_nothing_is_overwritten(bundle, tmp_path):
@@ -65,6 +75,41 @@ def test_a_loss_that_is_not_finite_names_its_step_and_saves_nothing(bundle, tmp_
     with pytest.raises(FloatingPointError, match=r"step 1 of the search: .*loss=nan"):
         navigation_training.Search(small_config(decoder="vae"), bundle, broken).fit(str(tmp_path))
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_where_the_loss_is(bundle, tmp_path, monkeypatch):
+    def decoder(config, functions):
+        # Of value 0; its derivative is not.
+        return lambda params, z, x_T: x_T + jnp.sqrt(0 * z.sum(-1))[:, None, None, None]
+
+    monkeypatch.setattr(navigation_training, "make_decoder", decoder)
+    with pytest.raises(FloatingPointError, match=r"step 1 of the search: gradient_norm/directions=nan;"):
+        navigation_training.Search(small_config(), bundle, CODES).fit(str(tmp_path))
+    assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_a_batch_must_suit_the_devices():
+    navigation_training.check_devices(small_config(), 4)
+    with pytest.raises(ValueError, match="--batch_size=4 is not divisible by the 3 devices"):
+        navigation_training.check_devices(small_config(), 3)
+
+
+def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys):
+    found = navigation_results.Directions(np.eye(10), np.ones(10), np.arange(10), np.zeros(10), "z_sem", bundle.step)
+    found.save(tmp_path / "directions.npz")
+    loaded = navigation_results.Directions.load(str(tmp_path / "directions.npz"), bundle)
+    jax.tree.map(np.testing.assert_array_equal, loaded, found)
+    assert (loaded.latent, loaded.model_step) == ("z_sem", 0)
+    assert capsys.readouterr().out == ""
+
+    found._replace(model_step=7).save(tmp_path / "directions.npz")
+    navigation_results.Directions.load(tmp_path / "directions.npz", bundle)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "directions of step 7, the model is of step 0" in line
+
+    (tmp_path / "directions.npz").write_bytes(b"none")
+    with pytest.raises(ValueError, match="can't be read as directions"):
+        navigation_results.Directions.load(tmp_path / "directions.npz", bundle)
 
 
 @pytest.mark.parametrize("decoder", ["ddim", "x0", "vae"])
@@ -139,16 +184,28 @@ def test_shifted_moves_each_code_along_each_direction():
     np.testing.assert_allclose(images[..., 0, 0, 0], [[[-7, 23], [-3, 27]], [[-97, 203], [-93, 207]]])
 
 
-def run_binary(*arguments):
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "cldis_jax.navigate", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+SMALL = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")
 
 
-def test_no_checkpoint_is_one_clear_line(tmp_path):
-    done = run_binary(f"--workdir={tmp_path}")
+def command(*arguments, binary="navigate"):
+    return [sys.executable, "-m", f"cldis_jax.{binary}", *arguments]
+
+
+def run_binary(*arguments, binary="navigate"):
+    return subprocess.run(command(*arguments, binary=binary), capture_output=True, text=True, check=False)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_no_checkpoint_is_one_clear_line_of_one_process_among_others_too(tmp_path):
+    """That the processes meet before any device is touched is what lets them meet at all."""
+    done = run_binary(
+        f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=1", "--process_id=0"
+    )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: no checkpoint in {tmp_path}")
     assert list(tmp_path.iterdir()) == []
@@ -160,8 +217,7 @@ def test_the_binary_end_to_end(tiny, tmp_path):
 
     tiny.train.steps = 20
     train.train(tiny, str(tmp_path))
-    small = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")
-    done = run_binary(f"--workdir={tmp_path}", *small)
+    done = run_binary(f"--workdir={tmp_path}", *SMALL)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "navigation"
     results = report.read_json(folder / "navigation.json")
@@ -174,6 +230,68 @@ def test_the_binary_end_to_end(tiny, tmp_path):
     for name in ("directions.png", "best.gif", "curves.png", "factors.png"):
         assert (folder / name).stat().st_size > 0
 
+    assert results["images"] == "held-out"
+    assert results["compile_seconds"] > 0
+
     refused = run_binary(f"--workdir={tmp_path}", "--num_directions=11")
     assert refused.returncode == 1
     assert "more than the 10 dimensions" in refused.stderr.strip().splitlines()[-1]
+
+    Image.fromarray(np.full((20, 20, 3), 99, np.uint8)).save(tmp_path / "grey.png")
+    edited = run_binary(
+        *(f"--workdir={tmp_path}", f"--images={tmp_path / 'grey.png'}", f"--out={tmp_path / 'edited'}"),
+        *(f"--directions={folder / 'directions.npz'}", "--traverse=2,5", "--encode_steps=3", "--animation=none"),
+        binary="edit",
+    )
+    assert edited.returncode == 0, edited.stderr
+    assert "note:" not in edited.stdout
+    assert report.read_json(tmp_path / "edited" / "edit.json")["files"] == ["grey_traverse.png"]
+
+
+@pytest.fixture
+def own_workdir(untrained_workdir, tmp_path):
+    """The untrained model in a workdir of the test's own."""
+    return shutil.copytree(untrained_workdir, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_search_goes_on(own_workdir):
+    arguments = (f"--workdir={own_workdir}", *SMALL, "--steps=100000", "--decoder=vae")
+    log = own_workdir / "navigation" / "scalars.jsonl"
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (log.exists() and log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    (step,) = checkpoint.kept_steps(str(own_workdir / "navigation"))
+    assert step > 0
+    assert not (own_workdir / "navigation" / "navigation.json").exists()
+
+    done = run_binary(f"--workdir={own_workdir}", *SMALL, f"--steps={step + 2}", "--decoder=vae")
+    assert done.returncode == 0, done.stderr
+    assert f"at step {step}" in done.stdout
+    assert report.read_json(own_workdir / "navigation" / "navigation.json")["steps"] == step + 2
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(own_workdir, tmp_path):
+    arguments = (f"--workdir={own_workdir}", *SMALL, "--decoder=vae")
+    alone = run_binary(*arguments, f"--out={tmp_path / 'alone'}")
+    assert alone.returncode == 0, alone.stderr
+    meeting = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--out={tmp_path / 'together'}")
+    processes = [
+        subprocess.Popen(
+            command(*arguments, *meeting, f"--process_id={i}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    results = [report.read_json(tmp_path / name / "navigation.json") for name in ("alone", "together")]
+    assert results[1]["fresh_pairs"] == results[0]["fresh_pairs"]
+    found = [np.load(tmp_path / name / "directions.npz") for name in ("alone", "together")]
+    np.testing.assert_allclose(found[1]["A"], found[0]["A"], atol=1e-3)

@@ -164,6 +164,7 @@ def test_both_of_a_pair_see_the_same_x_T():
     [
         ({"num_directions": 9}, "num_directions=9 is more than the 3 dimensions"),
         ({"num_directions": 4, "basis": "identity"}, "more than the 3 dimensions"),
+        ({"num_directions": 4, "basis": "unit", "start": "axes"}, "more than the 3 axes.*start=random"),
         ({"num_directions": 0}, "num_directions=0"),
         ({"basis": "free"}, "basis='free'"),
         ({"min_shift": 7.0}, "min_shift=7.0"),
