@@ -3,9 +3,19 @@ r"""Published Diff-AE weights as a workdir that every command here reads, and th
     python -m cldis_jax.import_diffae --checkpoint=last.ckpt --config=configs/diffae_ffhq256.py --workdir=runs/ffhq256
 
 Reads a Lightning checkpoint of the reference implementation (PyTorch is needed only for that). Every key of the file is
-used, or named as unused in WORKDIR/import_diffae.json. Then train the closed loop from it:
+used, or named as unused in WORKDIR/import_diffae.json.
 
-    python -m cldis_jax.main --config=... --config.init_from=runs/ffhq256 --workdir=runs/closed_loop
+Then train the closed loop from it. The published z_sem has 512 numbers, and so must that of the closed loop:
+configs/celeba.py fits celeba64, configs/{ffhq,horse,bedroom}128.py the three of 128 pixels; for ffhq256 it is
+configs/diffae_ffhq256.py itself with the VAE and the distillation switched on.
+
+    python -m cldis_jax.main --config=configs/ffhq128.py --config.model.latent_dim=512 --config.data.path=IMAGES \
+        --config.init_from=runs/ffhq128 --workdir=runs/closed_loop
+    python -m cldis_jax.main --config=configs/diffae_ffhq256.py --config.data.path=IMAGES --config.vae.weight=1 \
+        --config.distillation.weight=1e-3 --config.init_from=runs/ffhq256 --workdir=runs/closed_loop_256
+
+Commands on the imported workdir that need images (navigate, latent_prior, evaluate) take them from --data_path or
+--data_dir.
 """
 
 import os

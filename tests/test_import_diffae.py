@@ -1,5 +1,6 @@
 """The importer against PyTorch modules of the reference's layout: outputs, the account of every key, bad files."""
 
+import functools
 import subprocess
 import sys
 
@@ -24,7 +25,8 @@ from cldis_jax import (
     torch_checkpoint,
     train,
 )
-from configs import default, diffae_ffhq256
+from cldis_jax.config import validate
+from configs import celeba, default, diffae_celeba64, diffae_ffhq128, diffae_ffhq256, ffhq128
 from tests import reference_modules
 
 
@@ -135,6 +137,25 @@ def test_published_sizes():
     reachable = set(diffae_weights.autoencoder_layers(config).values())
     assert {leaf.rpartition("/")[0] for leaf in flat} <= reachable
     assert sum(leaf.size for leaf in flat.values()) == 168_492_291
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("published", "closed_loop"),
+    [(diffae_celeba64, celeba), (diffae_ffhq128, ffhq128), (diffae_ffhq256, diffae_ffhq256)],
+)
+def test_a_closed_loop_fits_each_published_model(published, closed_loop):
+    shapes = []
+    for config in (published.get_config(), closed_loop.get_config()):
+        config.model.latent_dim = 512
+        if shapes:
+            config.vae.weight, config.distillation.weight = 1.0, 1e-3
+            validate(config)
+        init = functools.partial(models.init_params, models.make_networks(config), config, jax.random.key(0))
+        shapes.append(jax.eval_shape(init))
+    assert shapes[1].keys() - shapes[0].keys() == {"beta_vae"}
+    for name in ("unet", "semantic_encoder"):
+        assert shapes[0][name] == shapes[1][name]
 
 
 def test_training_can_start_from_it(imported):
