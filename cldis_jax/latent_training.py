@@ -74,7 +74,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
     every = max(total // SAVES // CHUNK, 1) * CHUNK
     update = jax.jit(functools.partial(prior.train_steps, config), static_argnums=0, donate_argnums=2)
 
-    with checkpoint.Checkpoints(folder) as checkpoints, preemption.StopRequest() as stop:
+    with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:  # which waits for its saves
         restored = checkpoints.restore(prior.abstract_state(config))
         prior_state = prior.create_state(config, mean, std) if restored is None else restored[0]
         prior_state = jax.jit(lambda s: s)(prior_state)  # arrays of Orbax may not be donated
@@ -89,11 +89,10 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
                 step += num_steps
                 bar.update(num_steps)
                 bar.set_postfix(L1=f"{losses[-1].mean():.4f}", refresh=False)
-                stopping = stop.reached(step)
-                if step % every == 0 or step == total or stopping:
+                stopping = stop.reached(step // CHUNK)
+                if step % every < num_steps or step == total or stopping:
                     checkpoints.save(step, config, prior_state.ema, prior_state, {})
                 if stopping and step < total:
-                    checkpoints.wait()
                     raise SystemExit(stop.exit_code)
     done = np.concatenate(losses) if losses else None
     return {

@@ -109,6 +109,15 @@ def test_two_processes_stop_and_go_on_exactly(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_stop_with_several_steps_in_one_dispatch(tmp_path):
+    run = Run(tmp_path / "run", **{"train.steps": 1_000_000, "train.steps_per_dispatch": 2})
+    run.wait_for_step(20)  # beyond two saves
+    run.processes[1].send_signal(signal.SIGTERM)
+    assert run.wait() == [143, 143], run.output()
+    assert "stopped at step" in run.output()
+
+
+@pytest.mark.slow
 def test_another_number_of_devices_goes_on(tmp_path):
     """Saved by one device, split over four, and back: the steps are done and the parameters stay finite and whole."""
     workdir = tmp_path / "run"
