@@ -7,6 +7,7 @@ again it goes on; launch/tables.sh runs cells side by side.
 
 import os
 import pathlib
+import re
 import shlex
 
 from absl import flags
@@ -18,6 +19,7 @@ TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "which one")
 OUT = flags.DEFINE_string("out", None, "folder of the results; tables that share one share their cells")
 SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "the small study, or the sizes of configs/")
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: of the cells only every N-th, from number I (from 0) on")
+ONLY = flags.DEFINE_string("only", "", "a regular expression: run only the cells in whose id (--dry_run) it is found")
 COLLECT = flags.DEFINE_bool("collect", False, "run nothing, only gather what is there")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the commands of every cell and how it stands")
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every method (default: the table's)", lower_bound=1)
@@ -103,7 +105,9 @@ def main() -> None:
         raise ValueError(f"--out={OUT.value} must be a folder of this machine, or one that machines share")
     index, count = shard()
     table = cells.make_table(TABLE.value, SCALE.value, options())
-    chosen = cells.shard(table.cells, index, count)
+    chosen = cells.shard(tuple(cell for cell in table.cells if re.search(ONLY.value, cell.id)), index, count)
+    if not chosen and count == 1:
+        raise ValueError(f"--only={ONLY.value!r} is found in no cell's id, e.g. {table.cells[0].id}")
     out = pathlib.Path(OUT.value).expanduser().absolute()
     if DRY_RUN.value:
         for cell in chosen:

@@ -9,7 +9,7 @@
 #   --gpus             job i has GPU i of this machine to itself
 #   --machines=M       machines that share DIR, each running this very command
 #   --machine=J        which of them this one is, 0 to M-1; the table is complete when all are through
-#   --seeds=N, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
+#   --only=REGEX, --seeds=N, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
 #                      passed on to python -m cldis_jax.tables; paths are absolute
 #
 # Running it again runs only what is missing.
@@ -31,7 +31,7 @@ for arg in "$@"; do
     --machines=*) machines=${arg#*=} ;;
     --machine=*) machine=${arg#*=} ;;
     --gpus) gpus=1 ;;
-    --seeds=* | --steps=* | --data=* | --inception_weights=* | --lpips_weights=*) passed_on+=("$arg") ;;
+    --only=* | --seeds=* | --steps=* | --data=* | --inception_weights=* | --lpips_weights=*) passed_on+=("$arg") ;;
     *) refuse "unknown argument $arg" ;;
   esac
 done

@@ -249,12 +249,16 @@ def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
     assert [line for line in lines if line.startswith("#")] == [f"# {cell.id}: not run" for cell in chosen]
     expected = [command for cell in chosen for command in running.commands(cell, cell.folder(out))]
     assert [shlex.split(line) for line in lines if not line.startswith("#")] == expected
+    only = subprocess.run([*command, "--only=swap|mse"], capture_output=True, text=True, check=True)
+    named = [line for line in only.stdout.splitlines() if line.startswith("#")]
+    assert named == ["# scenes/cldis_L_dt_mse/seed0: not run", "# scenes/cldis_swap_probability_0_5/seed0: not run"]
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--table=main", "--out=o", "--only=magic"], "--only='magic' is found in no cell's id"),
         ([], "--table is required"),
         (["--table=main"], "--out is required"),
         (["--table=main", "--out=gs://bucket"], "must be a folder of this machine"),
