@@ -181,7 +181,7 @@ class Search:
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=replicated), jax.eval_shape(self.create)
         )
         save_every = max(total // SAVES, config.train.log_every)
-        with checkpoint.Checkpoints(folder) as checkpoints, preemption.StopRequest() as stop:
+        with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:
             restored = checkpoints.restore(abstract)
             # Arrays of Orbax may not be donated, hence the copy.
             navigation_state = self.create() if restored is None else jax.jit(lambda s: s)(restored[0])

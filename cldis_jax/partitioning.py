@@ -45,7 +45,7 @@ def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
             f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
             + (f" times train.accumulate={micro}" if micro > 1 else "")
         )
-    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if shape[0] % slices:
         raise ValueError(f"sharding.mesh gives data={shape[0]}, which must be a multiple of the {slices} slices")
     within = (shape[0] // slices, shape[1])

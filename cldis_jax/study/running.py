@@ -21,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cldis_jax import data, report
-from cldis_jax.checkpoint import FREE_FIELDS, config_to_json, flatten
+from cldis_jax.checkpoint import config_to_json, flatten, is_free
 from cldis_jax.evaluation import tables
 from cldis_jax.study.cells import Cell, resolve
 from configs import default
@@ -121,7 +121,7 @@ def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     return [
         f"{name}={found[name]}, not {asked[name]}"
         for name in sorted(asked.keys() & found.keys())
-        if asked[name] != found[name] and (name == "train.steps" or not name.startswith(FREE_FIELDS))
+        if asked[name] != found[name] and (name == "train.steps" or not is_free(name))
     ]
 
 
