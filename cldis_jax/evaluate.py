@@ -18,7 +18,7 @@ from cldis_jax.metrics.tad import PROTOCOLS
 from cldis_jax.metrics.trackers import TRACKERS
 
 DEFAULT = evaluation.Settings(workdir="")
-WORKDIR = cli.define_workdir()
+WORKDIR = cli.define_model()
 METRICS = flags.DEFINE_list("metrics", ["factor_vae", "mig", "reconstruction"], ", ".join(evaluation.METRICS))
 LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "what is scored (default: z_sem; z_disen of a VAE alone)")
 STEP = flags.DEFINE_list(
@@ -76,6 +76,8 @@ def settings_of(bundle: api.Bundle) -> evaluation.Settings:
     numbers = (SEEDS, FLOOR_SEEDS, NUM_IMAGES, NUM_TRAIN, NUM_TEST, NUM_VOTES, NUM_DECODED, NUM_GENERATED, NUM_TRACKED)
     return evaluation.Settings(
         workdir=WORKDIR.value,
+        data_path=flags.FLAGS.data_path,
+        data_dir=flags.FLAGS.data_dir,
         out=OUT.value or "",
         tapir_checkpoint=TAPIR.value,
         workdirs=tuple(WORKDIRS.value),
@@ -112,7 +114,7 @@ def best() -> api.Bundle:
     found, highest = None, 0.0
     for step in checkpoint.kept_steps(WORKDIR.value):
         try:
-            bundle = api.load(WORKDIR.value, step)
+            bundle = cli.load(step)
         except checkpoint.CheckpointError as error:
             print(f"step {step}: passed over, {error}", flush=True)
             continue
@@ -133,7 +135,7 @@ def main() -> None:
     cli.require(WORKDIR)
     check_steps()
     for i, name in enumerate(dict.fromkeys(STEP.value)):
-        bundle = best() if name == "best" else api.load(WORKDIR.value, None if name == "last" else int(name))
+        bundle = best() if name == "best" else cli.load(None if name == "last" else int(name))
         evaluate(bundle, "evaluate" if i == 0 else f"evaluate_{name}")
 
 

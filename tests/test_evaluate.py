@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, cli, data, evaluation, train
+from cldis_jax import api, cli, data, evaluation, navigation_results, train
 from cldis_jax.evaluation import decoded, labelled, tables
 from cldis_jax.evaluation.context import subset, summary
 from cldis_jax.metrics.content_tracking import SPAN
@@ -441,9 +441,9 @@ def test_content_tracking_of_navigated_directions(context, tmp_path, monkeypatch
     """Three made by hand, in standard deviations of z. Only the first of several processes draws."""
     dim = context.bundle.config.model.latent_dim
     A, scales = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, 3)))[0], np.linspace(0.5, 2, dim)
-    others = {"ranking": np.arange(3), "accuracy": np.ones(3), "model_step": context.bundle.step}
     (tmp_path / "navigation").mkdir()
-    np.savez(tmp_path / "navigation" / "directions.npz", A=A, scales=scales, latent="z_sem", **others)
+    directions = navigation_results.Directions(A, scales, np.arange(3), np.ones(3), "z_sem", context.bundle.step)
+    directions.save(tmp_path / "navigation" / "directions.npz")
     small = {"workdir": str(tmp_path), "num_tracked": 2, "floor_seeds": 0, "directions": "navigation"}
     found = with_settings(context, **small)
     np.testing.assert_allclose(decoded.directions_of(found), (A * scales[:, None]).T, rtol=1e-6)
@@ -462,6 +462,8 @@ def test_content_tracking_of_a_folder(context, tmp_path):
         Image.fromarray(image).resize((size + 9, size)).save(tmp_path / f"{i}.png")
     small = {"num_tracked": 2, "floor_seeds": 0, "pictures": False}
     folder = with_config(context, small, source="folder", path=str(tmp_path), holdout=0.0)
+    with pytest.raises(ValueError, match="no factor labels"):
+        evaluation.check(folder, ["mig"])
     evaluation.check(folder, ["content_tracking"])
     scores = evaluation.METRICS["content_tracking"].measure(folder)
     assert 0 <= scores["low"] <= scores["score"] <= scores["high"] <= 1

@@ -23,6 +23,8 @@ class Settings:
     out: str = ""  # folder of pictures; empty: the workdir
     pictures: bool = True  # whether any are drawn
     workdirs: tuple[str, ...] = ()
+    data_path: str | None = None  # where the data lie, in place of what the models' configs say
+    data_dir: str | None = None
     latent: str = "z_sem"
     seeds: int = 3
     floor_seeds: int = 1
@@ -90,7 +92,8 @@ class Context:
     @functools.cached_property
     def rivals(self) -> list[api.Bundle]:
         """The models of --workdirs."""
-        return [api.load(path) for path in self.settings.workdirs]
+        where = {"data_path": self.settings.data_path, "data_dir": self.settings.data_dir}
+        return [api.load(path, **where) for path in self.settings.workdirs]
 
     @property
     def writes(self) -> bool:

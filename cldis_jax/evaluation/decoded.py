@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -204,7 +203,7 @@ def directions_of(context: Context) -> np.ndarray:
     """What a shift of 1 adds to z, [K, d]: standard deviations of the axes, or WORKDIR/navigation's directions.
 
     Raises:
-      ValueError: the directions are of another latent.
+      ValueError: the directions are of another latent or model, or the file is of another kind.
       FileNotFoundError: there are none.
     """
     settings = context.settings
@@ -213,7 +212,7 @@ def directions_of(context: Context) -> np.ndarray:
     path = epath.Path(settings.workdir) / "navigation" / "directions.npz"
     if not path.exists():
         raise FileNotFoundError(f"no {path}; find directions with python -m cldis_jax.navigate first")
-    with np.load(io.BytesIO(path.read_bytes())) as file:
-        if str(file["latent"]) != settings.latent:
-            raise ValueError(f"{path} holds directions of {file['latent']}, not of --latent={settings.latent}")
-        return editing.direction_steps(file["A"], file["scales"], context.bundle.config.model.latent_dim)
+    found = navigation_results.Directions.load(path, context.bundle)
+    if found.latent != settings.latent:
+        raise ValueError(f"{path} holds directions of {found.latent}, not of --latent={settings.latent}")
+    return editing.direction_steps(found.A, found.scales, context.bundle.config.model.latent_dim)
