@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from cldis_jax.metrics import content_tracking
 from cldis_jax.metrics import content_tracking_validity as study
+from cldis_jax.metrics.content_tracking import SPAN
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_the_quick_study_passes_within_its_time(tmp_path):
     assert result["duplicated"]["score"] < true["score"]
     assert result["dead"]["score"] < true["score"]
     assert (np.diff(result["noise"]["scores"]) < 0).all()
-    assert result["setting"]["span"] == true["span"] == content_tracking.SPAN
+    assert result["setting"]["span"] == true["span"] == SPAN
     assert (tmp_path / "content_tracking_validity.png").exists()
 
 
