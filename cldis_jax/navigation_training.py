@@ -106,7 +106,9 @@ class Search:
         self.mesh = partitioning.make_mesh(config)
         self.scales = codes.std(axis=0)
         replicated = partitioning.replicated(self.mesh)
-        self._model, self._codes, self._scales = jax.device_put((bundle.ema.params, codes, self.scales), replicated)
+        # By way of the host: an array of one process's device can't be moved to the devices of all.
+        on_host = jax.device_get(bundle.ema.params), codes, self.scales
+        self._model, self._codes, self._scales = jax.device_put(on_host, replicated)
         self.reconstructor = navigation.make_reconstructor(config, api.compute_dtype(bundle.config))
 
         over_devices = partitioning.batch_sharding(self.mesh)
@@ -124,7 +126,8 @@ class Search:
                 config, bind(params), self.reconstructor, self.image_shape, codes, scales, navigation_state
             )
 
-        def ask(params, codes, scales, navigation_params, key):
+        def ask(params, codes, scales, navigation_params, batch):
+            key = jax.random.fold_in(jax.random.key(config.train.seed + 1), batch)
             return navigation.answers(
                 navigation_params, config, bind(params), self.reconstructor, self.image_shape, codes, scales, key
             )
@@ -151,10 +154,10 @@ class Search:
     def measure(self, params: dict, codes: np.ndarray, num_batches: int) -> dict[str, np.ndarray | float]:
         """R on fresh pairs of `codes` [N, d]: `rca`, `shift_error`, and by direction `accuracy` and `count` [K]."""
         hits, counts = np.zeros(self.config.num_directions), np.zeros(self.config.num_directions, int)
-        key, errors = jax.random.key(self.config.train.seed + 1), []
+        errors = []
         codes = jax.device_put(codes, partitioning.replicated(self.mesh))
         for i in tqdm(range(num_batches), "asking the reconstructor", unit="batch", leave=False, disable=None):
-            answers = self._ask(self._model, codes, self._scales, params, jax.random.fold_in(key, i))
+            answers = self._ask(self._model, codes, self._scales, params, i)
             k, right, error = partitioning.to_host(answers)
             np.add.at(counts, k, 1)
             np.add.at(hits, k, right)
