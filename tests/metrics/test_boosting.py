@@ -1,5 +1,7 @@
 """Boosting on presorted features against scikit-learn's GradientBoostingClassifier."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
@@ -71,7 +73,8 @@ def test_codes_without_information_have_no_importance():
     np.testing.assert_array_equal(ensemble.importances, 0)
 
 
-def test_progress_and_the_sklearn_learner(capsys):
+def test_progress_and_the_sklearn_learner(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # elsewhere there is no bar
     codes, labels = problem(2, num=100)
     factors = np.stack([labels, np.arange(100) % 3], axis=1)
     ours = dci(codes, factors, codes, factors, seed=0, progress=True)
