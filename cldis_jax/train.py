@@ -15,10 +15,11 @@ from cldis_jax.config import ConfigError, validate
 from cldis_jax.program import make_program
 
 CURVES = {
-    "losses": ("L_diff", "L_dt"),
+    "L_diff": ("L_diff",),
+    "L_dt": ("L_dt",),
     "VAE": ("L_vae", "vae/reconstruction"),
     "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
-    "feedback": ("feedback/progress", "feedback/z_gain"),
+    "feedback": ("feedback/progress", "feedback/z_gain", "feedback/z_gain_zero"),
 }
 MEANINGS = {  # fields that change what a network's parameters compute, not their shapes
     "unet": (
@@ -257,6 +258,8 @@ class _Watch:
         shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_vae") if means.get(name)}
         if "vae/capacity" in means:
             shown["C"] = f"{means['vae/capacity']:.3g}"
+        if "L_diff" in shown:
+            shown["z gain"] = f"{means['feedback/z_gain']:.2f}"  # 0: z is ignored
         shown["img/s"] = f"{speed['speed/images_per_second']:.0f}"
         self._log.scalars(step, means | speed, shown)
 
