@@ -19,7 +19,6 @@ from cldis_jax import (
     import_diffae,
     latent_diffusion,
     models,
-    partitioning,
     report,
     state,
     torch_checkpoint,
@@ -165,8 +164,8 @@ def test_training_can_start_from_it(imported):
     config.vae.base_channels, config.vae.hidden_dim = 8, 16
     networks = models.make_networks(config)
     fresh = state.create_state(networks, config)
-    shardings = partitioning.state_sharding(partitioning.make_mesh(config), jax.eval_shape(lambda: fresh), 2**22)
-    started = train.start_from(imported[0], fresh, shardings)
+    config.init_from = imported[0]
+    started = train.start_from(config, fresh)
     params = api.load(imported[0]).ema.params
     for name in ("unet", "semantic_encoder"):
         for tree in (started.params, started.ema.params):
