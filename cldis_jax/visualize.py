@@ -21,7 +21,10 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 def grid(
     images: np.ndarray, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), title: str = ""
 ) -> np.ndarray:
-    """One uint8 picture [H, W, 3] of a grid of images [R, C, H, W, channels] in [-1, 1], labelled at the margins."""
+    """One uint8 picture [H, W, 3] of a grid of images [R, C, H, W, channels] in [-1, 1], labelled at the margins.
+
+    Of a column's label wider than the column the end is shown.
+    """
     tiles = to_uint8(images)
     factor = max(1, -(-MIN_TILE // tiles.shape[2]))
     tiles = tiles.repeat(factor, axis=2).repeat(factor, axis=3)
@@ -38,6 +41,8 @@ def grid(
     if title:
         draw.text((4, 4), title, fill="black", font=ImageFont.load_default(size=15))
     for i, label in enumerate(column_labels):
+        while font.getlength(label) > width - 2 * MARGIN and len(label) > 1:
+            label = "…" + label.removeprefix("…")[1:]
         draw.text((left + (i + 0.5) * width, top - 10), label, fill="black", font=font, anchor="mm")
     for i, label in enumerate(row_labels):
         draw.text((left - 5, top + (i + 0.5) * height), label, fill="black", font=font, anchor="rm")
