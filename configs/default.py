@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.beta_start = 1e-4  # linear schedule
     config.diffusion.beta_end = 2e-2
-    config.diffusion.decode_steps = 20  # DDIM steps of the pictures and of the evaluations' default
+    config.diffusion.decode_steps = 20  # DDIM steps of pictures; what edit and sample default to
 
     config.vae = ConfigDict()
     config.vae.weight = 1.0  # lambda_vae; 0: no VAE branch (Diff-AE alone)

@@ -2,7 +2,7 @@
 
     python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes          one GPU, 64 px; not run by us
     python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu  a laptop, 32 px
-    python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny       a smoke test, 60 steps in seconds
+    python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny       a smoke test, under a minute
 
 `cpu` is what launch/quickstart.sh trains; what to expect of it stands in the README.
 """
