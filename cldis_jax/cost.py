@@ -23,6 +23,9 @@ def training_flops_per_image(config: ConfigDict) -> float:
     """FLOPs of one training step an image (two for a multiply-add), as XLA counts the unoptimised program.
 
     The difference of two batch sizes, so that what a step does once (the update, the probe of z) drops out.
+
+    Raises:
+      ValueError: JAX may not use its CPU backend, which counts.
     """
     networks = models.make_networks(config)
     params = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
@@ -43,4 +46,9 @@ def training_flops_per_image(config: ConfigDict) -> float:
         )
         return lowered.lower(*arguments).cost_analysis()["flops"]
 
-    return (flops(4) - flops(2)) / 2
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError(f"FLOPs are counted on the CPU: let JAX_PLATFORMS name cpu, too ({error})") from error
+    with jax.default_device(cpu):  # accelerators' clients count nothing
+        return (flops(4) - flops(2)) / 2

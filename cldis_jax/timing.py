@@ -119,9 +119,9 @@ def benchmark(config: ConfigDict, num_steps: int, *, read_data: bool = True, tim
     batches = read_batches(config) if read_data else None
     if batches:
         batches = itertools.chain([next(batches)], batches)  # missing images are told of now
+    flops = cost.training_flops_per_image(config) * config.data.batch_size
     program = make_program(config, mesh)
     whole = time_steps(program, batches or random_batches(program), num_steps, "training")
-    flops = cost.training_flops_per_image(config) * config.data.batch_size
     results = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
