@@ -79,7 +79,7 @@ def closed_loop_loss(
       key: this step's random key.
     """
     schedule = schedule_of(config)
-    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(("t", "eps", "z", "swap", "dropout", "z_sem"))}
+    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(("t", "eps", "z", "swap", "dropout"))}
     batch_size = x0.shape[0]
     has_diffusion, has_vae = networks.unet is not None, networks.beta_vae is not None
     nothing = jnp.float32(0)
@@ -102,8 +102,6 @@ def closed_loop_loss(
     if has_diffusion:
         z_sem = networks.semantic_encoder.apply({"params": params["semantic_encoder"]}, x0)
         z = z_sem
-        if config.distillation.sample and has_vae:  # z_sem is a mean, as mu is, and with the teacher's own spread
-            z = z_sem + jax.lax.stop_gradient(jnp.exp(0.5 * log_var)) * jax.random.normal(keys["z_sem"], z_sem.shape)
         if config.feedback.swap_probability > 0 and has_vae:
             swap = jax.random.bernoulli(keys["swap"], config.feedback.swap_probability, (batch_size, 1))
             z = jnp.where(swap, z_disen, z_sem)

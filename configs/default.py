@@ -69,7 +69,6 @@ def get_config() -> ConfigDict:
     config.distillation.form = "kl"  # kl | mse | softmax [choice]
     config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
     config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
-    config.distillation.sample = False  # denoise from z ~ N(z_sem, sigma^2) with the teacher's sigma, not from z_sem
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()
