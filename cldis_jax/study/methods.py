@@ -16,6 +16,15 @@ OPEN_LOOP = ("fixed", "anneal")
 # L_dt has another size in every form: these weights give the student's gradient about the same size.
 DISTILLATION_WEIGHTS = {"kl": 3e-3, "mse": 3e-2, "softmax": 3e-2}
 OTHER_LATENT_DIMS = (6, 20)
+# At the scale cpu a β of 1 never holds the KL at C. So does this, all the way: C rises from 3 to about 11.
+BINDING = {
+    "vae.beta": 4.0,
+    "vae.beta_min": 0.25,
+    "feedback.lead_capacity": 3.0,
+    "feedback.max_capacity": 16.0,
+    "feedback.reference": 2.0,
+}
+BINDING_END = 11.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +66,7 @@ def vae_alone(scale: str, beta: float | None = None) -> Method:
 
 def variants(config: ConfigDict, steps: int) -> list[Method]:
     """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
+    binding_open = BINDING | {"feedback.max_capacity": BINDING_END}
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("no feedback, C fixed", {"feedback.mode": "fixed"}),
@@ -70,6 +80,9 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
         *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 0.5)),
+        ("C binds, feedback gain", BINDING),
+        ("C binds, annealed", binding_open | {"feedback.mode": "anneal", "feedback.anneal_steps": steps}),
+        ("C binds, fixed", binding_open | {"feedback.mode": "fixed"}),
         *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
     ]
     own = flatten(config)
