@@ -71,7 +71,8 @@ def test_methods_have_equal_steps_data_and_evaluation(name, scale):
     groups = {}
     for cell in make(name, scale).cells:
         config = cells.resolve(cell)
-        same = (config.train.steps, config.data.to_json(), cell.evaluation, cell.metrics, config.train.learning_rate)
+        evaluation = cell.evaluation | {"floor_seeds": None}
+        same = (config.train.steps, config.data.to_json(), evaluation, cell.metrics, config.train.learning_rate)
         groups.setdefault((cell.dataset, cell.seed), []).append(same)
         assert config.train.seed == cell.seed
     for same in groups.values():
@@ -114,6 +115,12 @@ def test_the_ablation_changes_one_choice_at_a_time():
     names = [method.label for method in methods.variants(config, 100)]
     assert "feedback gain" in names
     assert "feedback progress" not in names
+
+
+def test_a_floor_is_measured_once_for_each_size_of_the_codes():
+    floors = [c.method for c in make("ablation").cells if c.evaluation["floor_seeds"]]
+    assert sorted(floors) == ["cldis_20_latents", "cldis_6_latents", "cldis_adagn", "cldis_cross_attention"]
+    assert {c.seed for c in make("main").cells if c.evaluation["floor_seeds"]} == {0}
 
 
 def test_the_heldout_part_is_large_enough():
@@ -193,6 +200,10 @@ def test_results_of_another_config_or_evaluation_are_not_shown(tmp_path):
     assert running.state(longer, cell.folder(tmp_path))[0] == "other config"
     elsewhere = dataclasses.replace(cell, data={"data.path": "/elsewhere"})
     assert running.state(elsewhere, cell.folder(tmp_path))[0] == "done"
+    bare = dataclasses.replace(cell, evaluation=cell.evaluation | {"floor_seeds": 0})
+    assert running.state(bare, cell.folder(tmp_path))[0] == "done"
+    more_floors = dataclasses.replace(cell, evaluation=cell.evaluation | {"floor_seeds": 2})
+    assert running.state(more_floors, cell.folder(tmp_path))[0] == "unfinished"
     more = dataclasses.replace(cell, evaluation=cell.evaluation | {"num_votes": 7})
     assert running.state(more, cell.folder(tmp_path))[0] == "unfinished"
     collected = collecting.collect(dataclasses.replace(table, cells=(other,)), tmp_path)

@@ -205,7 +205,7 @@ def _celeba_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
 def _cell(table: str, name: str, method: Method, seed: int, scale: str, options: Options) -> Cell:
     dataset, steps = DATASETS[name], _steps(name, scale, options)
     # A floor is the same for every seed of the training.
-    evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if seed == 0 else 0}
+    evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if seed == 0 and method.floors else 0}
     if scale == "full" and dataset.pool == "all":
         evaluation["num_images"] = 0
     if table == "celeba":

@@ -35,6 +35,7 @@ class Method:
     name: str  # of its folder
     overrides: dict[str, Any]
     latents: tuple[str, ...]
+    floors: bool = True  # whether its codes need floors that no other row has
 
 
 def closed_loop(conditioning: str) -> Method:
@@ -87,7 +88,13 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
     ]
     own = flatten(config)
     changing = [
-        Method(label, re.sub(r"\W+", "_", f"cldis {label}"), overrides, ("z_sem", "z_disen"))
+        Method(
+            label,
+            re.sub(r"\W+", "_", f"cldis {label}"),
+            overrides,
+            ("z_sem", "z_disen"),
+            floors="model.latent_dim" in overrides,
+        )
         for label, overrides in alternatives
         if any(own[name] != value for name, value in overrides.items())
     ]

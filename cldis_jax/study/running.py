@@ -141,8 +141,10 @@ def evaluated(cell: Cell, latent: str, folder: pathlib.Path) -> bool:
         return False
     settings = report.read_json(path)["settings"]
     wanted = cell.evaluation | {"latent": latent, "step": cell.steps}
+    floors = wanted.pop("floor_seeds")
     return (
         all(settings.get(name) == value for name, value in wanted.items())
+        and settings.get("floor_seeds", 0) >= floors
         and set(cell.metrics) <= set(settings["metrics"])
         and all(settings.get(name) for name in cell.weights)
     )
