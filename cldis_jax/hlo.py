@@ -21,6 +21,7 @@ ELEMENTWISE = (
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .+ \{$")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.+)$")
 _CALLEES = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)|branch_computations=\{([^}]*)\}")
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
@@ -33,6 +34,7 @@ class Instruction:
     shape: str  # as written, with layout
     opcode: str
     operands: tuple[str, ...]
+    arguments: str  # as written, in parentheses; a constant's value
     attributes: str
 
     @property
@@ -83,7 +85,7 @@ def _instruction(name: str, text: str) -> Instruction:
     opening = rest.index("(")
     closing = _closing(rest, opening)
     operands = tuple(re.findall(r"%([\w.\-]+)", rest[opening:closing]))
-    return Instruction(name, shape, rest[:opening], operands, rest[closing:])
+    return Instruction(name, shape, rest[:opening], operands, rest[opening:closing], rest[closing:])
 
 
 class Module:
@@ -111,18 +113,27 @@ class Module:
         return len(re.findall(r"\}: \(", aliases.group(1))) if aliases else 0
 
     def executions(self, *, loops: bool = True) -> dict[str, int]:
-        """How often each computation runs; a branch counts as taken, a loop as often as XLA knows that it runs.
+        """How often each computation runs; a branch counts as taken, a loop as often as its text says that it runs.
 
         `loops`: False counts every loop as one round, as XLA's own cost analysis does.
         """
         times = collections.Counter({self.entry: 1})
         for name in reversed(self.computations):  # callers stand below what they call
             for instruction in self.computations[name].values():
-                known = _TRIP_COUNT.search(instruction.attributes)
-                trips = int(known.group(1)) if known and instruction.opcode == "while" and loops else 1
+                trips = self.trip_count(instruction) if instruction.opcode == "while" and loops else 1
                 for callee in instruction.callees:
                     times[callee] += times[name] * trips
         return times
+
+    def trip_count(self, loop: Instruction) -> int:
+        """Of a `while`: what XLA notes, else (on TPUs) the n of a condition `i < n`, as scans count; 1 for others."""
+        if known := _TRIP_COUNT.search(loop.attributes):
+            return int(known.group(1))
+        condition = self.computations[_CONDITION.search(loop.attributes).group(1)]
+        *_, root = condition.values()
+        last = condition.get(root.operands[-1]) if root.operands else None
+        counted = root.opcode == "compare" and "direction=LT" in root.attributes and last and last.opcode == "constant"
+        return int(last.arguments.strip("()")) if counted else 1
 
     def sequences(self) -> Iterator[str]:
         """The computations whose instructions each make a buffer: the entry, loops and branches, not fusions."""

@@ -76,6 +76,24 @@ def test_collectives_by_kind():
     assert totals["all_to_all_count"] == totals["collective_permute_bytes"] == 0
 
 
+@pytest.mark.parametrize(
+    ("root", "trips"),
+    [
+        ("%true = pred[]{:T(512)} compare(%i, %n), direction=LT, metadata={}", 7),
+        ("%true = pred[]{:T(512)} compare(%i, %n), direction=GT, metadata={}", 1),
+        ("%true = pred[]{:T(512)} constant(true)", 1),
+    ],
+)
+def test_rounds_of_a_loop_that_only_its_condition_knows(root, trips):
+    """As a TPU's compiler writes it."""
+    text = TEXT.replace('backend_config={"known_trip_count":{"n":"3"}}', "")
+    bound = "%i = s32[]{:T(128)} get-tuple-element(%c), index=0\n  %n = s32[]{:T(128)} constant(7)"
+    text = text.replace("ROOT %true = pred[]{:T(512)} constant(true)", f"{bound}\n  ROOT {root}")
+    module = hlo.Module(text)
+    assert module.trip_count(module.computations["main"]["loop"]) == trips
+    assert module.executions()["body"] == trips
+
+
 def test_donated_arrays():
     assert hlo.Module(TEXT).num_donated == 2
 

@@ -104,12 +104,16 @@ def test_costs_do_not_depend_on_the_number_of_micro_batches():
 
 
 @pytest.mark.slow
-def test_costs_of_the_training_step_do_not_depend_on_accumulation():
+@pytest.mark.parametrize("slice_of", ["", "v5e:1x1"])
+def test_costs_of_the_training_step_do_not_depend_on_accumulation(slice_of):
     flops = {}
+    if slice_of:
+        pytest.importorskip("libtpu")
+    devices = planning.devices_of(Topology.parse(slice_of)) if slice_of else jax.devices()[:1]
     for accumulate in (1, 2):
         config = smallest()
         config.train.accumulate = accumulate
-        program = make_program(config, partitioning.make_mesh(config, jax.devices()[:1]))
+        program = make_program(config, partitioning.make_mesh(config, devices))
         compiled = program.update.lower(program.abstract_state, program.abstract_batch).compile()
         flops[accumulate], _ = planning.costs(compiled, hlo.Module(compiled.as_text()))
     assert flops[2] == pytest.approx(flops[1], rel=0.05)
