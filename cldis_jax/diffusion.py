@@ -157,8 +157,9 @@ def denoised(
     return x0, (x_t - row.signal * x0) / row.noise
 
 
-def _chain(denoise, prediction, tables, x, *, reverse, clip, remat):
+def _chain(denoise, prediction, tables, x, *, reverse, clip, remat=False, unroll=False):
     """Walk the rows of the tables by one network evaluation each; inactive rows leave x as it is."""
+    padded = not (isinstance(tables.active, np.ndarray) and tables.active.all())
 
     def move(x, row):
         x0, eps = denoised(denoise, prediction, x, row, clip)
@@ -167,23 +168,25 @@ def _chain(denoise, prediction, tables, x, *, reverse, clip, remat):
         return row.signal_next * x0 + row.noise_next * eps
 
     def step(x, row):
-        return jax.lax.cond(row.active, move, lambda x, row: x, x, row), None
+        return jax.lax.cond(row.active, move, lambda x, row: x, x, row) if padded else move(x, row), None
 
     step = jax.checkpoint(step) if remat else step
     tables = jax.tree.map(jnp.asarray, tables)
-    return jax.lax.scan(step, x.astype(jnp.float32), tables, reverse=reverse)[0]
+    return jax.lax.scan(step, x.astype(jnp.float32), tables, reverse=reverse, unroll=unroll)[0]
 
 
 def ddim_decode(
-    denoise: Denoiser, prediction: str, tables: DDIMTables, x_T: jax.Array, *, clip=True, remat=False
+    denoise: Denoiser, prediction: str, tables: DDIMTables, x_T: jax.Array, *, clip=True, remat=False, unroll=False
 ) -> jax.Array:
     """x_T -> x_0 by deterministic DDIM (eta = 0) [Song et al. 2021, eq. 12], one `lax.scan`.
 
-    `remat` recomputes each step in the backward pass, so that a gradient through the chain keeps one image a step.
+    Args:
+      remat: recompute each step in the backward pass, so that a gradient through the chain keeps one image a step.
+      unroll: write the steps out one after the other in place of a loop.
     """
-    return _chain(denoise, prediction, tables, x_T, reverse=True, clip=clip, remat=remat)
+    return _chain(denoise, prediction, tables, x_T, reverse=True, clip=clip, remat=remat, unroll=unroll)
 
 
 def ddim_encode(denoise: Denoiser, prediction: str, tables: DDIMTables, x_0: jax.Array, *, clip=True) -> jax.Array:
     """x_0 -> x_T, the stochastic encoder: DDIM run backwards; the last row ends at alpha_bar = 0 [Diff-AE, eq. 8]."""
-    return _chain(denoise, prediction, tables, x_0, reverse=False, clip=clip, remat=False)
+    return _chain(denoise, prediction, tables, x_0, reverse=False, clip=clip)

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from cldis_jax import api, checkpoint, data, diffusion, navigation, partitioning, preemption, report, state
 
 ENCODE_BATCH = 64
+# XLA:CPU runs the gradients of convolutions inside loops about 25 times slower (github.com/jax-ml/jax/issues/12868).
+UNROLLED_STEPS = 8  # of DDIM, the most that are written out on a CPU
 SAVES = 20  # checkpoints over the whole search
 
 
@@ -49,7 +51,8 @@ def make_decoder(config: ConfigDict, functions: api.Functions) -> Callable[[Any,
     def ddim(params, z, x_T):
         tables = diffusion.ddim_tables(schedule, config.decode_steps)
         denoise = functools.partial(_denoise, functions, params, z)
-        return diffusion.ddim_decode(denoise, prediction, tables, x_T, remat=True)
+        unroll = jax.default_backend() == "cpu" and config.decode_steps <= UNROLLED_STEPS
+        return diffusion.ddim_decode(denoise, prediction, tables, x_T, remat=True, unroll=unroll)
 
     def x0(params, z, x_T):
         t = config.noise_level

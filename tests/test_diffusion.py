@@ -173,10 +173,10 @@ def test_gradient_through_the_chain_with_rematerialisation():
     tables = diffusion.ddim_tables(SCHEDULE, 5)
     x_T = jax.random.normal(jax.random.key(6), (1, 4, 4, 1))
 
-    def total(mean, remat):
-        return diffusion.ddim_decode(gaussian_denoiser(mean, 0.2, "eps"), "eps", tables, x_T, remat=remat).sum()
+    def total(mean, **how):
+        return diffusion.ddim_decode(gaussian_denoiser(mean, 0.2, "eps"), "eps", tables, x_T, **how).sum()
 
-    gradients = [jax.grad(total)(0.1, remat) for remat in (False, True)]
-    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-5)
-    finite_difference = (total(0.101, False) - total(0.099, False)) / 0.002
+    gradients = [jax.grad(total)(0.1, **how) for how in ({}, {"remat": True}, {"remat": True, "unroll": True})]
+    np.testing.assert_allclose(gradients[1:], gradients[0], rtol=1e-5)
+    finite_difference = (total(0.101) - total(0.099)) / 0.002
     np.testing.assert_allclose(gradients[0], finite_difference, rtol=1e-2)
