@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
     config.train.clip_scope = "branch"  # branch: each network by itself | global: one norm over all [Diff-AE]
     config.train.ema_decay = 0.9999
     config.train.precision = "auto"  # activations: auto (bfloat16 on accelerators, float32 on CPU) | float32 | bfloat16
-    config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan)
+    config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan); slow on CPU, as is the next
     config.train.accumulate = 1  # micro-batches whose gradients are averaged in one optimiser step
     config.train.log_every = 100
     config.train.picture_every = 5_000
