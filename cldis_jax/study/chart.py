@@ -36,7 +36,7 @@ def bars(collected: Collected) -> np.ndarray | None:
         axes.barh(
             range(len(ours)),
             [score.mean for _, score in ours],
-            xerr=[score.std or 0 for _, score in ours],
+            xerr=[np.nan if score.std is None else score.std for _, score in ours],
             color=[LATENT_COLOURS[row.latent] for row, _ in ours],
             error_kw={"capsize": 3, "linewidth": 1},
         )
@@ -51,6 +51,6 @@ def bars(collected: Collected) -> np.ndarray | None:
         axes.grid(axis="x", alpha=0.3)
     for axes in axes_of[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel("error bars: standard deviation over seeds; dashed: floors", fontsize=8)
+    figure.supxlabel("error bars: standard deviation over seeds, none for a single one; dashed: floors", fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
