@@ -20,6 +20,7 @@ OTHER_LATENT_DIMS = (6, 20)
 BINDING = {
     "vae.beta": 4.0,
     "vae.beta_min": 0.25,
+    "feedback.mode": "gain",
     "feedback.lead_capacity": 3.0,
     "feedback.max_capacity": 16.0,
     "feedback.reference": 2.0,
