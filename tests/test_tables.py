@@ -168,6 +168,31 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     assert chart.bars(collected).shape[-1] == 3
 
 
+def test_a_floor_stands_beside_rows_of_its_own_size(tmp_path):
+    table = only(make("ablation", seeds=1), "cldis_cross_attention", "cldis_6_latents")
+    for cell in table.cells:
+        scores = {"dci/disentanglement": 0.3}
+        fabricate(cell, tmp_path, {"z_sem": scores, "z_disen": scores}, floors={"random_mix": 0.2, "untrained": 0.1})
+    collected = collecting.collect(table, tmp_path)
+    rows = collected.sections[0].rows
+
+    def floors_of(method, latent):
+        return [r.method for r in rows if r.kind == "floor" and chart.is_floor_of(r, row(collected, method, latent))]
+
+    baseline = "CL-Dis, cross-attention (baseline)"
+    assert floors_of("6 latents", "z_sem") == [
+        "floor: random mix of the labels, 6 codes",
+        "floor: untrained encoder, 6 codes",
+    ]
+    assert floors_of(baseline, "z_disen") == [
+        "floor: random mix of the labels, 10 codes",
+        "floor: untrained encoder, 10 codes",
+    ]
+    sizes = [r.codes for r in rows if r.kind == "floor"]
+    assert sizes == [6, 10, 6, 6, 10, 10]  # by number, not by letter; an untrained encoder for each latent
+    assert chart.bars(collected).shape[-1] == 3
+
+
 def test_missing_and_failed_cells_are_seen(tmp_path):
     table = only(make(), "diffae_adagn", "beta_vae", "cldis_adagn")
     for cell in table.cells:

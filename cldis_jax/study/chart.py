@@ -1,8 +1,8 @@
-"""A collected table as bars: a panel a data set and column, error bars over seeds, floors as lines."""
+"""A collected table as bars: a panel a data set and column, error bars over seeds, floors as lines across them."""
 
 import numpy as np
 
-from cldis_jax.study.collecting import Collected
+from cldis_jax.study.collecting import Collected, Row
 from cldis_jax.study.rendering import find
 
 LATENT_COLOURS = {"z_sem": "tab:blue", "z_disen": "tab:orange"}
@@ -40,9 +40,10 @@ def bars(collected: Collected) -> np.ndarray | None:
             color=[LATENT_COLOURS[row.latent] for row, _ in ours],
             error_kw={"capsize": 3, "linewidth": 1},
         )
-        for row, score in found:
-            if row.kind == "floor":
-                axes.axvline(score.mean, color="0.4", linestyle="--", linewidth=0.8)
+        for floor, score in found:
+            if floor.kind == "floor":
+                beside = [y for y, (row, _) in enumerate(ours) if is_floor_of(floor, row)]
+                axes.vlines([score.mean] * len(beside), *_edges(beside), color="0.25", linestyle=":", linewidth=1.2)
         repeated = i % columns > 0 and labels == shown  # by the panel to the left
         axes.set_yticks(range(len(ours)), [""] * len(ours) if repeated else labels, fontsize=8)
         axes.set_ylim(len(ours) - 0.4, -0.6)
@@ -51,6 +52,15 @@ def bars(collected: Collected) -> np.ndarray | None:
         axes.grid(axis="x", alpha=0.3)
     for axes in axes_of[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel("error bars: standard deviation over seeds, none for a single one; dashed: floors", fontsize=8)
+    figure.supxlabel("error bars: standard deviation over seeds, none for a single one; dotted: floors", fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def is_floor_of(floor: Row, row: Row) -> bool:
+    """Whether a floor is one of a row of ours: of as many codes, and of its latent or of any."""
+    return floor.codes == row.codes and floor.latent in (row.latent, "-")
+
+
+def _edges(places: list[int]) -> tuple[list[float], list[float]]:
+    return [y - 0.5 for y in places], [y + 0.5 for y in places]

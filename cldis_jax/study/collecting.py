@@ -29,6 +29,7 @@ class Row:
     scores: dict[str, Score]
     seeds: str = ""  # ours: how many have finished, and what of the others
     source: str = "this study"
+    codes: int | None = None  # size of the latent; a floor holds for rows of its own size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], out
         by_method.setdefault(cell.method, []).append(cell)
     ours, floors = [], {}
     for group in by_method.values():
+        codes = resolve(group[0]).model.latent_dim
         done = [cell for cell in group if states[cell.id][0] == "done"]
         for latent in group[0].latents:
             values: dict[str, list[float]] = {}
@@ -86,24 +88,24 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], out
                 for metric, name, score in running.read_scores(cell.folder(out), latent):
                     values.setdefault(f"{metric}/{name}", []).append(score["mean"])
                     for kind, floor in score.get("floors", {}).items():
-                        found = floors.setdefault(_floor_name(kind, latent, cell), {})
+                        found = floors.setdefault(_floor_name(kind, latent, codes), {})
                         found.setdefault(f"{metric}/{name}", []).append(floor)
             scores = {name: summarise(found) for name, found in values.items()}
-            ours.append(Row("ours", group[0].label, latent, scores, _seeds([states[cell.id][0] for cell in group])))
+            seeds = _seeds([states[cell.id][0] for cell in group])
+            ours.append(Row("ours", group[0].label, latent, scores, seeds, codes=codes))
     below = []
-    for (what, latent), found in sorted(floors.items()):
+    for (what, codes, latent), found in sorted(floors.items()):
         scores = {name: Score(float(np.mean(values)), None, None) for name, values in found.items()}
-        below.append(Row("floor", f"floor: {what}", latent, scores))
+        below.append(Row("floor", f"floor: {what}, {codes} codes", latent, scores, codes=codes))
     return Section(dataset, DATASETS[dataset].label, (*ours, *below, *_published(cells[0], table)))
 
 
-def _floor_name(kind: str, latent: str, cell: Cell) -> tuple[str, str]:
-    """(what, latent): a random mix depends on the number of codes alone, the others on the network too."""
-    size = f"{resolve(cell).model.latent_dim} codes"
+def _floor_name(kind: str, latent: str, codes: int) -> tuple[str, int, str]:
+    """(what, codes, latent): a random mix depends on the number of codes alone, the others on the network too."""
     if kind == "random_mix":
-        return f"random mix of the labels, {size}", "-"
+        return "random mix of the labels", codes, "-"
     what = {"untrained": "untrained encoder", "random_directions": "random directions"}[kind]
-    return f"{what}, {size}", latent
+    return what, codes, latent
 
 
 def _seeds(statuses: list[str]) -> str:
