@@ -9,4 +9,6 @@ from configs import scenes
 
 
 def get_config() -> ConfigDict:
-    return scenes.get_config("cpu")
+    config = scenes.get_config("cpu")
+    config.vae.warmup_steps = 0  # pictures first: every step trains both branches
+    return config

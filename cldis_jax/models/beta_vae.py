@@ -3,13 +3,21 @@
 Higgins et al. 2017 and Burgess et al. 2018 (arXiv 1804.03599): 4x4 convolutions of stride 2. Such a convolution, padded
 by 1, is exactly a 2x2 convolution over the 2x2 patches of the padded image, and its transpose the reverse; written so,
 they run faster on CPU.
+
+Weights start by the law of He et al. 2015 and biases at 0, as in the reimplementation 1Konny/Beta-VAE [choice].
+PyTorch's default law shrinks the signal in every layer, until all means are a few hundredths: then few units ever come
+alive, and share the factors between them (docs/study_cpu).
 """
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cldis_jax.models.layers import Dense, Dtype, from_patches, to_patches, torch_uniform
+from cldis_jax.models.layers import Dtype, from_patches, to_patches
+
+he_normal = nn.initializers.he_normal()
 
 
 class StridedConv(nn.Module):
@@ -20,9 +28,8 @@ class StridedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = torch_uniform(16 * x.shape[-1])
         patches = to_patches(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 2)
-        conv = nn.Conv(self.features, (2, 2), padding="VALID", kernel_init=init, bias_init=init, dtype=self.dtype)
+        conv = nn.Conv(self.features, (2, 2), padding="VALID", kernel_init=he_normal, dtype=self.dtype)
         return conv(patches)
 
 
@@ -34,11 +41,11 @@ class StridedConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # Each output pixel sees 2 x 2 inputs; PyTorch takes 16 x features for the fan-in of its transposed convolution.
-        init = torch_uniform(4 * x.shape[-1])
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        conv = nn.Conv(4 * self.features, (2, 2), padding="VALID", kernel_init=init, use_bias=False, dtype=self.dtype)
-        bias = self.param("bias", init, (self.features,))
+        conv = nn.Conv(
+            4 * self.features, (2, 2), padding="VALID", kernel_init=he_normal, use_bias=False, dtype=self.dtype
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return from_patches(conv(padded), 2)[:, 1:-1, 1:-1] + bias.astype(self.dtype)[None, None, None]
 
 
@@ -68,10 +75,11 @@ class BetaVAE(nn.Module):
         widths = [self.base_channels * (1 if i < 2 else 2) for i in range(stages)]
         self.side, self.widest = self.image_size // 2**stages, widths[-1]
         self.encoder_convs = [StridedConv(width, self.dtype) for width in widths]
-        self.encoder_hidden = Dense(self.hidden_dim, dtype=self.dtype)
-        self.posterior = Dense(2 * self.latent_dim, dtype=self.dtype)
-        self.decoder_hidden = Dense(self.hidden_dim, dtype=self.dtype)
-        self.decoder_features = Dense(self.side**2 * self.widest, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=he_normal, dtype=self.dtype)
+        self.encoder_hidden = dense(self.hidden_dim)
+        self.posterior = dense(2 * self.latent_dim)
+        self.decoder_hidden = dense(self.hidden_dim)
+        self.decoder_features = dense(self.side**2 * self.widest)
         outputs = [*widths[-2::-1], self.channels]
         self.decoder_convs = [StridedConvTranspose(width, self.dtype) for width in outputs]
 

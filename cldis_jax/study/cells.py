@@ -13,7 +13,7 @@ from cldis_jax.study import methods
 from cldis_jax.study.methods import Method
 
 SCALES = ("cpu", "full")
-CPU_STEPS = 3_000  # of every method at the scale cpu; full: the steps of the data set's config
+CPU_STEPS = 6_000  # of every method at the scale cpu; full: the steps of the data set's config
 SEEDS = {"main": 3, "ablation": 2, "celeba": 3}
 EVALUATION = {  # flags of cldis_jax.evaluate
     "cpu": {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000},

@@ -52,7 +52,12 @@ def diffae_alone(conditioning: str) -> Method:
     return Method(
         f"Diff-AE alone, {CONDITIONINGS[conditioning]}",
         f"diffae_{conditioning}",
-        {"model.conditioning": conditioning, "vae.weight": 0.0, "distillation.weight": 0.0},
+        {
+            "model.conditioning": conditioning,
+            "vae.weight": 0.0,
+            "vae.warmup_steps": 0,
+            "distillation.weight": 0.0,
+        },
         ("z_sem",),
     )
 

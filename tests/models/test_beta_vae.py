@@ -56,11 +56,26 @@ def test_strided_conv_transpose_is_xlas_transposed_convolution():
 
 
 @pytest.mark.parametrize("module", [StridedConv(64), StridedConvTranspose(64)])
-def test_convolutions_start_uniform_within_their_fan_in(module):
+def test_convolutions_start_by_the_law_of_he(module):
     params = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))["params"]
-    bound = (16 * 16 if isinstance(module, StridedConv) else 4 * 16) ** -0.5
-    for leaf in jax.tree.leaves(params):
-        assert 0.9 * bound < jnp.abs(leaf).max() <= bound
+    fan_in = 16 * 16 if isinstance(module, StridedConv) else 4 * 16  # of 4x4 inputs, and of the 2x2 that an output sees
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+    biases = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 1]
+    assert len(kernels) == len(biases) == 1
+    assert jnp.std(kernels[0]) == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)
+    assert not biases[0].any()
+
+
+def test_the_signal_reaches_the_latent_and_the_pixels():
+    """A code that starts near its mean for every image leaves most units dead; see the module's docstring."""
+    vae = BetaVAE(image_size=32, channels=3, latent_dim=10)
+    x = jax.random.uniform(jax.random.key(0), (64, 3), minval=-1, maxval=1)  # 64 images, a colour each
+    x = jnp.broadcast_to(x[:, None, None], (64, 32, 32, 3))
+    params = vae.init(jax.random.key(1), x)
+    mean, _ = vae.apply(params, x, method="encode")
+    assert jnp.median(mean.std(axis=0)) > 0.2  # .02 by PyTorch's default law
+    z = jax.random.normal(jax.random.key(2), (64, 10))
+    assert vae.apply(params, z, method="decode").std(axis=0).mean() > 0.3
 
 
 @pytest.mark.parametrize(
