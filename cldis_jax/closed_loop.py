@@ -82,6 +82,7 @@ def closed_loop_loss(
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(("t", "eps", "z", "swap", "dropout"))}
     batch_size = x0.shape[0]
     has_diffusion, has_vae = networks.unet is not None, networks.beta_vae is not None
+    distils = has_diffusion and has_vae and config.distillation.weight > 0
     nothing = jnp.float32(0)
     z_sem = mean = log_var = jnp.zeros((batch_size, config.model.latent_dim))
     L_diff = L_vae = L_dt = nothing
@@ -102,9 +103,11 @@ def closed_loop_loss(
     if has_diffusion:
         z_sem = networks.semantic_encoder.apply({"params": params["semantic_encoder"]}, x0)
         z = z_sem
+        if config.distillation.listen_steps > 0 and distils:  # at first L_dt alone moves it
+            z = jnp.where(step < config.distillation.listen_steps, jax.lax.stop_gradient(z_sem), z_sem)
         if config.feedback.swap_probability > 0 and has_vae:
             swap = jax.random.bernoulli(keys["swap"], config.feedback.swap_probability, (batch_size, 1))
-            z = jnp.where(swap, z_disen, z_sem)
+            z = jnp.where(swap, z_disen, z)
 
     # 1. L_diff
     progress = gain = zero_gain = nothing
@@ -141,7 +144,7 @@ def closed_loop_loss(
 
     # 3. L_dt: z_sem mimics the distribution of z_disen
     lambda_dt = config.distillation.weight
-    if has_diffusion and has_vae and lambda_dt > 0:
+    if distils:
         c = config.distillation
         teacher = mean if c.teacher_gradient else jax.lax.stop_gradient(mean)
         L_dt = losses.distillation(c.form, z_sem, teacher, jax.lax.stop_gradient(log_var), c.sigma_floor).mean()

@@ -17,7 +17,6 @@ def get_config(size: str = "full") -> ConfigDict:
     config.distillation.weight = 0.0
     config.vae.capacity_form = "absolute"
     config.vae.beta = 4.0
-    config.vae.warmup_steps = 0
     config.feedback.mode = "fixed"
     config.feedback.lead_capacity = config.feedback.max_capacity = 0.0  # C = 0: the plain beta-VAE
     return config

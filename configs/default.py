@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
     config.distillation.form = "kl"  # kl | mse | softmax [choice]
     config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
     config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
+    config.distillation.listen_steps = 0  # steps in which L_dt alone moves z_sem, L_diff does not [choice: 0]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()

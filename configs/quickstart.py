@@ -10,5 +10,6 @@ from configs import scenes
 
 def get_config() -> ConfigDict:
     config = scenes.get_config("cpu")
-    config.vae.warmup_steps = 0  # pictures first: every step trains both branches
+    config.train.steps = 3_000
+    config.distillation.listen_steps = 1_000
     return config

@@ -123,6 +123,25 @@ def test_who_learns_from_the_distillation(config, teacher_gradient):
     assert moved["unet"]["a"] == 0
 
 
+def test_who_listens_hears_the_teacher_alone(config):
+    """While it listens z_sem moves by L_dt only; the denoiser learns all the time; without a teacher nobody waits."""
+    config.distillation.weight = 0.5
+    both = run(config, step=3)[2]
+    config.distillation.listen_steps = 3
+    at_first, later = run(config, step=2)[2], run(config, step=3)[2]
+    config.diffusion.weight = 0.0
+    distillation_alone = run(config, step=3)[2]["semantic_encoder"]
+    config.diffusion.weight = 1.0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), later, both)
+    assert float(jnp.abs(both["semantic_encoder"]["w"] - distillation_alone["w"]).max()) > 1e-4
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), at_first["semantic_encoder"], distillation_alone
+    )
+    assert float(jnp.abs(at_first["unet"]["a"])) > 0
+    config.distillation.weight = 0.0
+    jax.tree.map(np.testing.assert_array_equal, run(config, step=2)[2], run(config, step=3)[2])
+
+
 def test_adaptive_distillation_listens_as_much_as_the_teacher_says(config):
     config.distillation.schedule = "adaptive"
     config.distillation.weight = 0.2

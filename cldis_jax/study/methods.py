@@ -52,12 +52,7 @@ def diffae_alone(conditioning: str) -> Method:
     return Method(
         f"Diff-AE alone, {CONDITIONINGS[conditioning]}",
         f"diffae_{conditioning}",
-        {
-            "model.conditioning": conditioning,
-            "vae.weight": 0.0,
-            "vae.warmup_steps": 0,
-            "distillation.weight": 0.0,
-        },
+        {"model.conditioning": conditioning, "vae.weight": 0.0, "distillation.weight": 0.0},
         ("z_sem",),
     )
 
@@ -85,6 +80,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
             for form in DISTILLATION_FORMS
         ),
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
+        *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
         *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 0.5)),
         ("C binds, feedback gain", BINDING),
