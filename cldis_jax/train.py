@@ -59,6 +59,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     train_indices, heldout_indices = data.split(len(source), config.data.holdout)
     if config.data.batch_size > len(train_indices) and is_first:
         print(f"note: a batch of {config.data.batch_size} is larger than the {len(train_indices)} training images")
+    if config.distillation.listen_steps >= total_steps and config.diffusion.weight > 0 and is_first:
+        print(
+            f"note: L_diff will not move z_sem: distillation.listen_steps={config.distillation.listen_steps} of "
+            f"train.steps={total_steps}"
+        )
     loader = data.make_loader(
         source,
         train_indices,

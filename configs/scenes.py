@@ -1,10 +1,11 @@
 """CL-Dis on rendered scenes with the factors of Shapes3D; needs no data.
 
     python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes          one GPU, 64 px; not run by us
-    python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu  a laptop, 32 px
+    python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu  a laptop, 32 px, ten minutes
     python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny       a smoke test, under a minute
 
-`cpu` is what launch/quickstart.sh trains; what to expect of it stands in the README.
+docs/study_cpu compares methods at `cpu`, and launch/quickstart.sh trains it for half as long; what to expect of both
+stands in the README.
 """
 
 from ml_collections import ConfigDict
