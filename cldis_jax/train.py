@@ -59,7 +59,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     train_indices, heldout_indices = data.split(len(source), config.data.holdout)
     if config.data.batch_size > len(train_indices) and is_first:
         print(f"note: a batch of {config.data.batch_size} is larger than the {len(train_indices)} training images")
-    if config.distillation.listen_steps >= total_steps and config.diffusion.weight > 0 and is_first:
+    has_teacher = min(config.diffusion.weight, config.vae.weight, config.distillation.weight) > 0
+    if has_teacher and config.distillation.listen_steps >= total_steps and is_first:
         print(
             f"note: L_diff will not move z_sem: distillation.listen_steps={config.distillation.listen_steps} of "
             f"train.steps={total_steps}"
