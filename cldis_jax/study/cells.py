@@ -182,9 +182,14 @@ def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
         *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
         *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
         methods.vae_alone(scale),
-        methods.vae_alone(scale, beta=1.0),  # about the loop's own
+        methods.vae_alone(scale, beta=1.0),
     ]
-    return [(dataset, method) for dataset in DATASETS if dataset != "celeba" for method in compared]
+    rows = []
+    for dataset in DATASETS:
+        if dataset != "celeba":
+            annealed = methods.vae_annealed(_steps(dataset, scale, options))
+            rows += [(dataset, method) for method in (*compared, annealed)]
+    return rows
 
 
 def _ablation_rows(scale: str, options: Options) -> list[tuple[str, Method]]:

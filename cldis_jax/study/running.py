@@ -115,9 +115,17 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
     return [training_command(cell, folder), *(evaluation_command(cell, latent, folder) for latent in cell.latents)]
 
 
+OF_THE_VAE = ("vae.", "distillation.", "feedback.")
+
+
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
-    """How the config of a run differs from what the cell asks for; fields that only one of them has don't count."""
+    """How the config of a run differs from what the cell asks for.
+
+    Fields that only one of them has don't count, nor do those of a VAE that both go without.
+    """
     asked, found = flatten(config_to_json(resolve(cell))), flatten(recorded)
+    if asked["vae.weight"] == found.get("vae.weight") == 0:
+        asked = {name: value for name, value in asked.items() if not name.startswith(OF_THE_VAE)}
     return [
         f"{name}={found[name]}, not {asked[name]}"
         for name in sorted(asked.keys() & found.keys())
