@@ -236,6 +236,17 @@ def test_results_of_another_config_or_evaluation_are_not_shown(tmp_path):
     assert chart.bars(collected) is None
 
 
+def test_what_a_missing_vae_would_have_been_does_not_count(tmp_path):
+    (alone,) = only(make(seeds=1), "diffae_adagn").cells
+    (loop,) = only(make(seeds=1), "cldis_adagn").cells
+    without, with_one = (config_to_json(cells.resolve(cell)) for cell in (alone, loop))
+    other = {"vae.beta": 99.0, "feedback.max_capacity": 99.0, "distillation.sigma_floor": 0.9}
+    alone, loop = (dataclasses.replace(cell, overrides=cell.overrides | other) for cell in (alone, loop))
+    assert running.changed_fields(alone, without) == []
+    assert len(running.changed_fields(loop, with_one)) == 3
+    assert running.changed_fields(alone, with_one) != []  # a VAE that was there counts
+
+
 def test_published_rows_stand_below_with_their_source(tmp_path):
     table = make(seeds=1)
     collected = collecting.collect(table, tmp_path)
