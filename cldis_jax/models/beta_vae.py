@@ -5,8 +5,8 @@ by 1, is exactly a 2x2 convolution over the 2x2 patches of the padded image, and
 they run faster on CPU.
 
 Weights start by the law of He et al. 2015 and biases at 0, as in the reimplementation 1Konny/Beta-VAE [choice].
-PyTorch's default law shrinks the signal in every layer, until all means are a few hundredths: then few units ever come
-alive, and share the factors between them (docs/study_cpu).
+PyTorch's default law shrinks the signal in every layer, until the means of different colours differ by a thousandth:
+then few units ever come alive, and share the factors between them (docs/study_cpu).
 """
 
 import functools

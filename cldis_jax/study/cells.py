@@ -184,12 +184,12 @@ def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
         methods.vae_alone(scale),
         methods.vae_alone(scale, beta=1.0),
     ]
-    rows = []
-    for dataset in DATASETS:
-        if dataset != "celeba":
-            annealed = methods.vae_annealed(_steps(dataset, scale, options))
-            rows += [(dataset, method) for method in (*compared, annealed)]
-    return rows
+    return [
+        (dataset, method)
+        for dataset in DATASETS
+        if dataset != "celeba"
+        for method in (*compared, methods.vae_annealed(_steps(dataset, scale, options)))
+    ]
 
 
 def _ablation_rows(scale: str, options: Options) -> list[tuple[str, Method]]:

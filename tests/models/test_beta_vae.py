@@ -73,7 +73,7 @@ def test_the_signal_reaches_the_latent_and_the_pixels():
     x = jnp.broadcast_to(x[:, None, None], (64, 32, 32, 3))
     params = vae.init(jax.random.key(1), x)
     mean, _ = vae.apply(params, x, method="encode")
-    assert jnp.median(mean.std(axis=0)) > 0.2  # .02 by PyTorch's default law
+    assert jnp.median(mean.std(axis=0)) > 0.2  # .001 by PyTorch's default law
     z = jax.random.normal(jax.random.key(2), (64, 10))
     assert vae.apply(params, z, method="decode").std(axis=0).mean() > 0.3
 
