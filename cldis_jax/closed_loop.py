@@ -107,6 +107,8 @@ def closed_loop_loss(
             z = jnp.where(step < config.distillation.listen_steps, jax.lax.stop_gradient(z_sem), z_sem)
         if config.feedback.swap_probability > 0 and has_vae:
             swap = jax.random.bernoulli(keys["swap"], config.feedback.swap_probability, (batch_size, 1))
+            if config.feedback.swap_steps > 0:
+                swap &= step < config.feedback.swap_steps
             z = jnp.where(swap, z_disen, z)
 
     # 1. L_diff

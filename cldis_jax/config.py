@@ -29,6 +29,7 @@ AT_LEAST = {
     "vae.warmup_steps": 0,
     "distillation.weight": 0,
     "distillation.listen_steps": 0,
+    "feedback.swap_steps": 0,
     "feedback.lead_capacity": 0,
     "feedback.max_capacity": 0,
     "checkpoint.keep_period": 0,

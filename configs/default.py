@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.diffusion.decode_steps = 20  # DDIM steps of pictures; what edit and sample default to
 
     config.vae = ConfigDict()
-    config.vae.weight = 1.0  # lambda_vae; 0: no VAE branch (Diff-AE alone)
+    config.vae.weight = 1.0  # lambda_vae, against the other gradients that reach q_phi; 0: no VAE (Diff-AE alone)
     config.vae.beta = 4.0
     config.vae.capacity_form = (
         "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
@@ -83,6 +83,7 @@ def get_config() -> ConfigDict:
     config.feedback.probe_size = 16  # gain: samples measured
     config.feedback.encode_noisy = False  # the VAE encodes x_t in place of x_0
     config.feedback.swap_probability = 0.0  # a sample is denoised from z_disen in place of z_sem
+    config.feedback.swap_steps = 0  # only in the first steps (0: in all)
 
     config.train = ConfigDict()
     config.train.steps = 500_000

@@ -173,6 +173,18 @@ def test_swap_takes_each_sample_with_its_probability(config):
     assert len(set(values)) == 3
 
 
+def test_swap_ends_after_its_steps(config):
+    """With the last of them z_sem takes over, to the bit as if it had never been replaced."""
+    never = run(config, step=3)
+    config.feedback.swap_probability = 1.0
+    all_steps = run(config, step=3)[0]
+    config.feedback.swap_steps = 3
+    np.testing.assert_array_equal(run(config, step=2)[0], all_steps)
+    over = run(config, step=3)
+    np.testing.assert_array_equal(over[0], never[0])
+    jax.tree.map(np.testing.assert_array_equal, over[2], never[2])
+
+
 def test_encode_noisy_shows_the_vae_x_t(config):
     config.feedback.encode_noisy = True
     _, output, _ = run(config)

@@ -296,9 +296,9 @@ def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
     assert [line for line in lines if line.startswith("#")] == [f"# {cell.id}: not run" for cell in chosen]
     expected = [command for cell in chosen for command in running.commands(cell, cell.folder(out))]
     assert [shlex.split(line) for line in lines if not line.startswith("#")] == expected
-    only = subprocess.run([*command, "--only=swap|mse"], capture_output=True, text=True, check=True)
+    only = subprocess.run([*command, "--only=gradient|mse"], capture_output=True, text=True, check=True)
     named = [line for line in only.stdout.splitlines() if line.startswith("#")]
-    assert named == ["# scenes/cldis_L_dt_mse/seed0: not run", "# scenes/cldis_swap_probability_0_5/seed0: not run"]
+    assert named == ["# scenes/cldis_L_dt_mse/seed0: not run", "# scenes/cldis_teacher_gradient_on/seed0: not run"]
     assert not out.exists()
 
 

@@ -188,7 +188,7 @@ def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
         (dataset, method)
         for dataset in DATASETS
         if dataset != "celeba"
-        for method in (*compared, methods.vae_annealed(_steps(dataset, scale, options)))
+        for method in (*compared, methods.vae_annealed(scale, _steps(dataset, scale, options)))
     ]
 
 
