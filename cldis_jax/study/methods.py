@@ -14,7 +14,7 @@ from configs import beta_vae, scenes
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
 OPEN_LOOP = ("fixed", "anneal")
 # L_dt has another size in every form: these weights give the student's gradient about the same size.
-DISTILLATION_WEIGHTS = {"kl": 3e-3, "mse": 3e-2, "softmax": 3e-2}
+DISTILLATION_WEIGHTS = {"kl": 1e-3, "mse": 1e-2, "softmax": 1e-2}
 OTHER_LATENT_DIMS = (6, 20)
 ANNEALED_SHARE = 3  # an annealed C reaches C_max after a third of the steps
 
@@ -82,6 +82,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
             (f"L_dt {form}", {"distillation.form": form, "distillation.weight": DISTILLATION_WEIGHTS[form]})
             for form in DISTILLATION_FORMS
         ),
+        *((f"weight of L_dt {weight:g}", {"distillation.weight": weight}) for weight in (3e-4, 3e-3)),
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
         *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
