@@ -13,8 +13,8 @@ from configs import beta_vae, scenes
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
 OPEN_LOOP = ("fixed", "anneal")
-# L_dt has another size in every form: these weights give the student's gradient about the same size.
-DISTILLATION_WEIGHTS = {"kl": 1e-3, "mse": 1e-2, "softmax": 1e-2}
+# L_dt has another size in every form: weighted by these, the student's gradient is about as large as with kl.
+DISTILLATION_RATIOS = {"kl": 1, "mse": 10, "softmax": 10}
 OTHER_LATENT_DIMS = (6, 20)
 ANNEALED_SHARE = 3  # an annealed C reaches C_max after a third of the steps
 
@@ -71,6 +71,7 @@ def annealed(steps: int) -> dict[str, Any]:
 
 def variants(config: ConfigDict, steps: int) -> list[Method]:
     """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
+    weight = config.distillation.weight
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("no feedback, C fixed", {"feedback.mode": "fixed"}),
@@ -79,33 +80,29 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *(
-            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": DISTILLATION_WEIGHTS[form]})
+            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": weight * DISTILLATION_RATIOS[form]})
             for form in DISTILLATION_FORMS
         ),
-        *((f"weight of L_dt {weight:g}", {"distillation.weight": weight}) for weight in (3e-4, 3e-3)),
+        *((f"weight of L_dt {w:g}", {"distillation.weight": w}) for w in (3e-4, 1e-3, 3e-3)),
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
         *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
-        *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 0.5, 1.0)),
-        ("swap in all steps", {"feedback.swap_steps": 0}),
-        (f"swap in {steps // 3:,} steps", {"feedback.swap_steps": steps // 3}),
+        *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 1.0)),
+        ("swap in all steps", {"feedback.swap_probability": 0.5, "feedback.swap_steps": 0}),
+        (f"swap in {steps // 3:,} steps", {"feedback.swap_probability": 0.5, "feedback.swap_steps": steps // 3}),
         ("L_vae a sum over pixels", {"vae.weight": 1.0}),
         ("L_vae a mean over pixels", {"vae.weight": 1 / (config.data.image_size**2 * config.data.channels)}),
         *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
     ]
     own = flatten(config)
-    changing = [
-        Method(
-            label,
-            re.sub(r"\W+", "_", f"cldis {label}"),
-            overrides,
-            ("z_sem", "z_disen"),
-            floors="model.latent_dim" in overrides,
-        )
-        for label, overrides in alternatives
-        if any(own[name] != value for name, value in overrides.items())
-    ]
+    changing = {}  # by what they change: two choices may come to the same
+    for label, overrides in alternatives:
+        changed = frozenset((name, value) for name, value in overrides.items() if own[name] != value)
+        name = re.sub(r"\W+", "_", f"cldis {label}")
+        floors = "model.latent_dim" in overrides
+        changing.setdefault(changed, Method(label, name, overrides, ("z_sem", "z_disen"), floors))
+    changing.pop(frozenset(), None)
     others = [closed_loop(kind) for kind in CONDITIONINGS if kind != config.model.conditioning]
-    return changing + [
+    return [*changing.values()] + [
         dataclasses.replace(m, label=f"conditioning {m.overrides['model.conditioning']}") for m in others
     ]
