@@ -15,8 +15,10 @@ def get_config(size: str = "full") -> ConfigDict:
     config = scenes.get_config(size)
     config.diffusion.weight = 0.0
     config.distillation.weight = 0.0
+    config.vae.weight = 1.0
     config.vae.capacity_form = "absolute"
-    config.vae.beta = 4.0
+    config.vae.beta = config.vae.beta_min = 4.0
     config.feedback.mode = "fixed"
+    config.feedback.swap_probability = 0.0
     config.feedback.lead_capacity = config.feedback.max_capacity = 0.0  # C = 0: the plain beta-VAE
     return config

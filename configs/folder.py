@@ -15,7 +15,5 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data.source = "folder"
     config.data.holdout = 0.05
     config.model.latent_dim = 16
-    if size == "cpu":  # what your images have to say is not known beforehand: a lower price
-        config.vae.beta = 1.0
-        config.vae.beta_min = 0.5
+    config.feedback.max_capacity = 20.0  # what your images have to say is not known beforehand
     return config

@@ -11,5 +11,5 @@ from configs import scenes
 def get_config() -> ConfigDict:
     config = scenes.get_config("cpu")
     config.train.steps = 3_000
-    config.distillation.listen_steps = 1_000
+    config.distillation.listen_steps = config.feedback.swap_steps = 1_500
     return config

@@ -2,12 +2,13 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 from absl import flags
 
 from cldis_jax import config as config_module
 from cldis_jax import describe
-from configs import default, diffae_celeba64
+from configs import default, diffae_celeba64, scenes, sprites
 
 CONFIGS = sorted(p.stem for p in pathlib.Path(default.__file__).parent.glob("*.py") if p.stem not in ("__init__",))
 
@@ -105,3 +106,13 @@ def test_describe_counts_parameters_bytes_and_flops():
     # 89 GFLOP with every tap of every convolution; XLA leaves out the taps that fall on padding.
     assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.08)
     assert facts["local_batch"] == 32
+
+
+def test_where_the_denoiser_teaches_the_vae_both_losses_are_means_over_pixels():
+    """Else the sum over pixels drowns L_diff in q_phi."""
+    small = [module.get_config(size) for module in (scenes, sprites) for size in ("cpu", "tiny")]
+    swapping = [config for config in (*map(load, CONFIGS), *small) if config.feedback.swap_probability > 0]
+    assert len(swapping) > 8
+    for config in swapping:
+        values = config.data.image_size**2 * config.data.channels
+        np.testing.assert_allclose(config.vae.weight, 1 / values, rtol=1e-12)
