@@ -409,6 +409,20 @@ def test_summary_is_over_seeds():
     assert result == {"a": {"mean": 2.0, "std": 1.0, "floors": {"untrained": 0.5}}}
 
 
+def test_mig_comes_with_what_each_code_tells_of_each_factor(context, tmp_path, monkeypatch):
+    alone = with_settings(context, seeds=1, floor_seeds=0, out=str(tmp_path))
+    scores = evaluation.METRICS["mig"].measure(alone)
+    found = scores["details"]["information_shares"]
+    assert list(found) == list(context.source.factor_names)
+    gaps = [best - second for *_, second, best in map(sorted, found.values())]
+    assert scores["mig"]["mean"] == pytest.approx(np.mean(gaps))
+    assert np.asarray(Image.open(tmp_path / "mutual_information.png")).std() > 10
+    (tmp_path / "mutual_information.png").unlink()
+    monkeypatch.setattr(jax, "process_index", lambda: 1)  # the first of several processes draws
+    assert evaluation.METRICS["mig"].measure(alone) == scores
+    assert not list(tmp_path.iterdir())
+
+
 def test_subset_keeps_all_of_a_small_set():
     np.testing.assert_array_equal(subset(np.arange(5), 9, 0), np.arange(5))
 

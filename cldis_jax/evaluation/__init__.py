@@ -88,9 +88,9 @@ def needs_tracker(context: Context) -> None:
 
 
 class Metric(NamedTuple):
-    """`measure` gives {name: {mean, std, floors}} and perhaps a `note`; `needs` raise where something is lacking.
+    """`measure` gives {name: {mean, std, floors}}, perhaps a `note` and `details`; `needs` raise where something lacks.
 
-    What has an interval in place of seeds gives plain {name: value}, `floors` {kind: {name: value}} and `details`.
+    What has an interval in place of seeds gives plain {name: value} and `floors` {kind: {name: value}}.
     """
 
     measure: Callable[[Context], dict[str, Any]]
@@ -113,7 +113,7 @@ METRICS = {
     "factor_vae": _intervened(metrics.factor_vae),
     "beta_vae": _intervened(metrics.beta_vae),
     "dci": Metric(labelled.importances, (needs_factors, needs_samples)),
-    "mig": _paired(metrics.mig),
+    "mig": Metric(labelled.information_gap, (needs_factors, needs_samples)),
     "sap": _split(metrics.sap, seeded=True),
     "modularity_explicitness": _split(metrics.modularity_explicitness),
     "irs": _paired(metrics.irs),

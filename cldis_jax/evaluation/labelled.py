@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+from etils import epath
 
-from cldis_jax import losses, state
+from cldis_jax import losses, state, visualize
 from cldis_jax.evaluation.codes import Codes, Untrained
 from cldis_jax.evaluation.context import Context, subset, summary
-from cldis_jax.metrics import dci, tad, udr
+from cldis_jax.metrics import dci, mig, tad, udr
+from cldis_jax.metrics.mig import information_shares
 
 UDR_IMAGES = 1000
 TAD_IMAGES = {
@@ -63,6 +65,28 @@ def paired(metric, context: Context) -> dict[str, Any]:
         return metric(represent(indices), context.source.factors(indices))
 
     return context.scored(score, context.source.factors)
+
+
+def information_gap(context: Context) -> dict[str, Any]:
+    """MIG; in `details` and in a picture what it is made of, how much each code tells of each factor."""
+    settings, source = context.settings, context.source
+    result = paired(mig, context)
+
+    def shares(seed):  # of the samples that are scored
+        indices = context.draw(settings.num_train, seed)
+        return information_shares(context.codes(indices), source.factors(indices))
+
+    mean = np.mean([shares(seed) for seed in range(settings.seeds)], axis=0)
+    if context.writes and settings.pictures:
+        picture = visualize.heatmap(
+            mean,
+            [f"{settings.latent}[{code}]" for code in range(len(mean))],
+            source.factor_names,
+            f"what {settings.latent} tells of each factor",
+            "mutual information, share of the entropy",
+        )
+        visualize.save_png(epath.Path(settings.out or settings.workdir) / "mutual_information.png", picture)
+    return result | {"details": {"information_shares": dict(zip(source.factor_names, mean.T.tolist()))}}
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:

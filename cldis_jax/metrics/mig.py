@@ -5,6 +5,19 @@ import numpy as np
 from cldis_jax.metrics import inputs
 
 
+def information_shares(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BINS) -> np.ndarray:
+    """How much each code tells of each factor: their mutual information over the factor's entropy, [C, F] in [0, 1].
+
+    codes [N, C], factors [N, F] integers. The matrix that MIG is made of, estimated as there.
+
+    Raises:
+      ValueError: bad shapes, or a factor with a single value.
+    """
+    codes, factors = inputs.check_pair(codes, factors)
+    inputs.check_varying(factors)
+    return inputs.mutual_information(inputs.discretize(codes, num_bins), factors) / inputs.entropy(factors)
+
+
 def mig(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BINS) -> dict[str, float]:
     """`mig`: mean over factors of the gap between the two most informative codes, divided by the factor's entropy.
 
@@ -15,6 +28,5 @@ def mig(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BI
     """
     codes, factors = inputs.check_pair(codes, factors)
     inputs.check_widths(codes, 2, "mig")
-    inputs.check_varying(factors)
-    information = np.sort(inputs.mutual_information(inputs.discretize(codes, num_bins), factors), axis=0)
-    return {"mig": float(np.mean((information[-1] - information[-2]) / inputs.entropy(factors)))}
+    shares = np.sort(information_shares(codes, factors, num_bins=num_bins), axis=0)
+    return {"mig": float(np.mean(shares[-1] - shares[-2]))}

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
 from cldis_jax import metrics
+from cldis_jax.metrics.mig import information_shares
 
 SIZES = (3, 4, 5)
 
@@ -90,10 +91,13 @@ def binned(column):
 def test_mig_and_modularity_by_counting(noisy):
     codes, factors = noisy[:2]
     table = [[information(binned(code), list(factor)) for factor in factors.T] for code in codes.T]
-    gaps = []
+    gaps, shares = [], information_shares(codes, factors)
+    assert shares.shape == (len(table), 3)
     for i, factor in enumerate(factors.T):
+        entropy = information(list(factor), list(factor))
+        assert shares[:, i] == pytest.approx([row[i] / entropy for row in table], abs=1e-9)
         second, best = sorted(row[i] for row in table)[-2:]
-        gaps.append((best - second) / information(list(factor), list(factor)))
+        gaps.append((best - second) / entropy)
     assert metrics.mig(codes, factors)["mig"] == pytest.approx(sum(gaps) / 3, abs=1e-9)
     modularity = [1 - sum(mi**2 for mi in row if mi != max(row)) / (max(row) ** 2 * 2) for row in table]
     assert metrics.modularity_explicitness(*noisy)["modularity"] == pytest.approx(np.mean(modularity), abs=1e-9)
