@@ -16,6 +16,5 @@ def get_config() -> ConfigDict:
     config.data.source = "tfds"
     config.data.name = "smallnorb"
     config.data.channels = 1
-    config.vae.weight *= 3  # a mean over pixels of one channel
     config.data.holdout = 0.0
     return config

@@ -14,5 +14,4 @@ def get_config(size: str = "full") -> ConfigDict:
     config = scenes.get_config(size)
     config.data.source = "sprites"
     config.data.channels = 1
-    config.vae.weight *= 3  # a mean over pixels of one channel
     return config
