@@ -7,14 +7,8 @@ A TPU v4-16 or 8 GPUs (Diff-AE's own run: 4x V100). Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import celeba, diffae_bedroom128
+from configs import diffae_bedroom128, ffhq128
 
 
 def get_config() -> ConfigDict:
-    config = diffae_bedroom128.get_config()
-    closed_loop = celeba.get_config()
-    for branch in ("vae", "distillation", "feedback"):
-        config[branch] = closed_loop[branch]
-    config.model.latent_dim = closed_loop.model.latent_dim
-    config.train.clip_scope = closed_loop.train.clip_scope
-    return config
+    return ffhq128.close_loop(diffae_bedroom128.get_config())

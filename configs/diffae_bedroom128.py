@@ -9,22 +9,10 @@ EMA 0.9999. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import diffae_ffhq128
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
-    config.data.source = "folder"
-    config.data.image_size = 128
-    config.data.flip = True
-    config.data.threads = 8
-    config.data.prefetch = 16
-    config.model.latent_dim = 512
-    config.model.base_channels = 128
-    config.model.channel_multipliers = (1, 1, 2, 3, 4)
-    config.model.encoder_multipliers = (1, 1, 2, 3, 4, 4)
-    config.vae.weight = 0.0
-    config.distillation.weight = 0.0
-    config.train.clip_scope = "global"
+    config = diffae_ffhq128.get_config()
     config.train.steps = 937_500
     return config

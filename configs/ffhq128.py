@@ -11,10 +11,14 @@ from configs import celeba, diffae_ffhq128
 
 
 def get_config() -> ConfigDict:
-    config = diffae_ffhq128.get_config()
-    closed_loop = celeba.get_config()
+    return close_loop(diffae_ffhq128.get_config())
+
+
+def close_loop(config: ConfigDict) -> ConfigDict:
+    """A Diff-AE's config with the closed loop of configs/celeba.py around it."""
+    closed = celeba.get_config()
     for branch in ("vae", "distillation", "feedback"):
-        config[branch] = closed_loop[branch]
-    config.model.latent_dim = closed_loop.model.latent_dim
-    config.train.clip_scope = closed_loop.train.clip_scope
+        config[branch] = closed[branch]
+    config.model.latent_dim = closed.model.latent_dim
+    config.train.clip_scope = closed.train.clip_scope
     return config
