@@ -108,7 +108,13 @@ def test_the_baseline_vae_is_that_of_its_config():
 
 def test_the_ablation_changes_one_choice_at_a_time():
     labels = [cell.label for cell in make("ablation").cells if cell.seed == 0]
-    for expected in ("no distillation", "no feedback, C fixed", "no feedback, C annealed", "feedback timestep"):
+    for expected in (
+        "no distillation",
+        "C fixed",
+        "C annealed",
+        "no feedback: C annealed, no swap",
+        "feedback timestep",
+    ):
         assert expected in labels
     config = scenes.get_config("cpu")
     config.feedback.mode = "progress"

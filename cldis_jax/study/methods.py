@@ -74,9 +74,9 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
     weight = config.distillation.weight
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
-        ("no feedback, C fixed", {"feedback.mode": "fixed"}),
-        ("no feedback, C annealed", annealed(steps)),
-        ("no feedback, C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
+        ("C fixed", {"feedback.mode": "fixed"}),
+        ("C annealed", annealed(steps)),
+        ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
         *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *(
