@@ -1,5 +1,6 @@
 """Scores against known factors or attributes, beside their floors; and the agreement of several models."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from etils import epath
 
 from cldis_jax import losses, state, visualize
 from cldis_jax.evaluation.codes import Codes, Untrained
-from cldis_jax.evaluation.context import Context, subset, summary
+from cldis_jax.evaluation.context import Context, Represent, subset, summary
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
 
@@ -57,26 +58,23 @@ def importances(context: Context) -> dict[str, Any]:
     return split(dci, context, seeded=True, progress=True, learner=context.settings.dci_learner)
 
 
+def of_one_sample(metric, context: Context, represent: Represent, seed: int) -> Any:
+    """`metric` of the codes and factors that a seed draws."""
+    indices = context.draw(context.settings.num_train, seed)
+    return metric(represent(indices), context.source.factors(indices))
+
+
 def paired(metric, context: Context) -> dict[str, Any]:
     """Metrics of one sample."""
-
-    def score(represent, seed):
-        indices = context.draw(context.settings.num_train, seed)
-        return metric(represent(indices), context.source.factors(indices))
-
-    return context.scored(score, context.source.factors)
+    return context.scored(functools.partial(of_one_sample, metric, context), context.source.factors)
 
 
 def information_gap(context: Context) -> dict[str, Any]:
     """MIG; in `details` and in a picture what it is made of, how much each code tells of each factor."""
     settings, source = context.settings, context.source
     result = paired(mig, context)
-
-    def shares(seed):  # of the samples that are scored
-        indices = context.draw(settings.num_train, seed)
-        return information_shares(context.codes(indices), source.factors(indices))
-
-    mean = np.mean([shares(seed) for seed in range(settings.seeds)], axis=0)
+    seeds = range(settings.seeds)
+    mean = np.mean([of_one_sample(information_shares, context, context.codes, seed) for seed in seeds], axis=0)
     if context.writes and settings.pictures:
         picture = visualize.heatmap(
             mean,
