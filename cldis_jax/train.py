@@ -30,6 +30,7 @@ MEANINGS = {  # fields that change what a network's parameters compute, not thei
     "beta_vae": ("vae.likelihood",),
 }
 NUM_MEASURED = 64  # images in the reconstruction errors at the end
+CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, after which a loop that is still open stays open
 
 
 class NonFiniteError(FloatingPointError):
@@ -223,6 +224,23 @@ def some_of(indices: np.ndarray, num: int) -> np.ndarray:
     return np.random.default_rng(0).choice(indices, min(num, len(indices)), replace=False)
 
 
+def open_loop_note(feedback: ConfigDict, step: int, means: dict[str, float]) -> str:
+    """What to tell of a C that still waits for the diffusion side at `step`; empty where it has moved.
+
+    C rises with what the denoiser shows, which reads what a VAE of capacity C has to say: too low a start, and neither
+    moves the other.
+    """
+    lead, highest, capacity = feedback.lead_capacity, feedback.max_capacity, means["vae/capacity"]
+    if capacity - lead > 0.05 * (highest - lead) or lead >= highest:
+        return ""
+    gain, progress = (means.get(f"feedback/{name}", 0) for name in ("z_gain", "progress"))
+    return (
+        f"note: the loop is open: C is still {capacity:.3g} of {highest:g} nats at step {step}, for the denoiser shows "
+        f"nothing (z_gain {gain:.2f}, progress {progress:.2f}); "
+        "a larger feedback.lead_capacity or a smaller vae.beta lets z say more"
+    )
+
+
 class _Watch:
     """Scalars on their way from the device to the report, read one interval late so that the device never waits."""
 
@@ -231,6 +249,9 @@ class _Watch:
         self._log, self._step, self._since = log, start, time.perf_counter()
         self._recorded: list[tuple[int, dict]] = []
         self._late: tuple[int, list, dict] | None = None
+        share, fewest = CLOSES_BY
+        self._closes_by = max(fewest, int(share * config.train.steps))
+        self._feedback = config.feedback if config.feedback.mode in ("progress", "gain") else None
         self.waited = 0.0
 
     def record(self, step: int, scalars: dict) -> None:
@@ -268,6 +289,10 @@ class _Watch:
             shown["z gain"] = f"{means['feedback/z_gain']:.2f}"  # 0: z is ignored
         shown["img/s"] = f"{speed['speed/images_per_second']:.0f}"
         self._log.scalars(step, means | speed, shown)
+        if self._feedback and "vae/capacity" in means and step >= self._closes_by:
+            if note := open_loop_note(self._feedback, step, means):
+                self._log.say(note)
+            self._feedback = None
 
     def _read(self, recorded: list[tuple[int, dict]]) -> dict[str, np.ndarray]:
         """The scalars as arrays [steps]; raises at the first step at which one isn't finite."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import jax
 import numpy as np
@@ -197,6 +198,27 @@ def test_nan_stops_the_run_and_names_step_and_term(short, tmp_path, monkeypatch)
     with pytest.raises(train.NonFiniteError, match=r"step 1: .*L_dt=nan"):
         train.train(short, str(tmp_path))
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("mode", "capacity", "notes"), [("gain", 2.01, 1), ("progress", 2.01, 1), ("gain", 6.0, 0), ("anneal", 2.01, 0)]
+)
+def test_a_loop_that_stays_open_is_told_once(tiny, mode, capacity, notes):
+    tiny.train.steps, tiny.train.log_every = 6_000, 500
+    tiny.feedback.mode, tiny.feedback.lead_capacity, tiny.feedback.max_capacity = mode, 2.0, 14.0
+    log = mock.Mock()
+    watch = train._Watch(tiny, log, 0)
+    told = []
+    for step in range(500, 6_001, 500):
+        watch.record(step, {"vae/capacity": np.float32(capacity), "feedback/z_gain": np.float32(0.004)})
+        watch.report(step)
+        told.append(log.say.call_count)
+    assert told[:3] == [0, 0, 0]  # a quarter of the run is waited for, and scalars are read late
+    assert told[-1] == notes
+    if notes:
+        (line,) = log.say.call_args.args
+        assert "2.01 of 14 nats at step 1500" in line
+        assert "lead_capacity" in line
 
 
 def test_one_trace_and_a_donated_state(short, monkeypatch):
