@@ -30,7 +30,7 @@ MEANINGS = {  # fields that change what a network's parameters compute, not thei
     "beta_vae": ("vae.likelihood",),
 }
 NUM_MEASURED = 64  # images in the reconstruction errors at the end
-CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, after which a loop that is still open stays open
+CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
 
 
 class NonFiniteError(FloatingPointError):
