@@ -236,7 +236,7 @@ def open_loop_note(feedback: ConfigDict, step: int, means: dict[str, float]) -> 
     gain, progress = (means.get(f"feedback/{name}", 0) for name in ("z_gain", "progress"))
     return (
         f"note: the loop is open: C is still {capacity:.3g} of {highest:g} nats at step {step}, for the denoiser shows "
-        f"nothing (z_gain {gain:.2f}, progress {progress:.2f}); "
+        f"too little (z_gain {gain:.2f}, progress {progress:.2f}; feedback.reference is {feedback.reference:g}); "
         "a larger feedback.lead_capacity or a smaller vae.beta lets z say more"
     )
 
