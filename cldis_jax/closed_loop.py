@@ -20,7 +20,9 @@ from ml_collections import ConfigDict
 from cldis_jax import diffusion, losses
 from cldis_jax.models import Networks
 
-FEEDBACK_MODES = ("timestep", "progress", "gain", "anneal", "fixed")
+FOLLOWING_MODES = ("progress", "gain")  # C follows what the denoiser shows
+OPEN_LOOP_MODES = ("anneal", "fixed")
+FEEDBACK_MODES = ("timestep", *FOLLOWING_MODES, *OPEN_LOOP_MODES)
 DISTILLATION_SCHEDULES = ("constant", "adaptive")
 
 

@@ -106,7 +106,7 @@ def _validate_together(config: ConfigDict) -> None:
     feedback, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
     if not diffusion_on and not vae_on:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")
-    if vae_on and not diffusion_on and feedback.mode not in ("anneal", "fixed"):
+    if vae_on and not diffusion_on and feedback.mode not in closed_loop.OPEN_LOOP_MODES:
         raise ConfigError(
             f"feedback.mode={feedback.mode!r} listens to the diffusion side, but diffusion.weight is 0; "
             "use anneal or fixed"

@@ -10,7 +10,7 @@ from clu import periodic_actions
 from etils import epath
 from ml_collections import ConfigDict
 
-from cldis_jax import api, checkpoint, data, partitioning, pictures, preemption, report, state, visualize
+from cldis_jax import api, checkpoint, closed_loop, data, partitioning, pictures, preemption, report, state, visualize
 from cldis_jax.config import ConfigError, validate
 from cldis_jax.program import make_program
 
@@ -251,7 +251,7 @@ class _Watch:
         self._late: tuple[int, list, dict] | None = None
         share, fewest = CLOSES_BY
         self._closes_by = max(fewest, int(share * config.train.steps))
-        self._feedback = config.feedback if config.feedback.mode in ("progress", "gain") else None
+        self._feedback = config.feedback if config.feedback.mode in closed_loop.FOLLOWING_MODES else None
         self.waited = 0.0
 
     def record(self, step: int, scalars: dict) -> None:

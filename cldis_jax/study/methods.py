@@ -7,12 +7,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cldis_jax.checkpoint import flatten
-from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES
+from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
 from cldis_jax.losses import DISTILLATION_FORMS
 from configs import beta_vae, scenes
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
-OPEN_LOOP = ("fixed", "anneal")
 # L_dt has another size in every form: weighted by these, the student's gradient is about as large as with kl.
 DISTILLATION_RATIOS = {"kl": 1, "mse": 10, "softmax": 10}
 OTHER_LATENT_DIMS = (6, 20)
@@ -77,7 +76,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         ("C fixed", {"feedback.mode": "fixed"}),
         ("C annealed", annealed(steps)),
         ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
-        *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP),
+        *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP_MODES),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *(
             (f"L_dt {form}", {"distillation.form": form, "distillation.weight": weight * DISTILLATION_RATIOS[form]})
