@@ -182,7 +182,7 @@ def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
         *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
         *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
         methods.vae_alone(scale),
-        methods.vae_alone(scale, beta=1.0),
+        *(methods.vae_alone(scale, beta) for beta in (1.0, 8.0)),
     ]
     return [
         (dataset, method)
