@@ -2,8 +2,8 @@
 
     python -m cldis_jax.main --config=configs/sprites.py --workdir=runs/sprites
 
-One GPU; not run by us. `configs/sprites.py:cpu`: 32 px and a small net, as in configs/scenes.py; docs/study_cpu compares
-methods at it.
+One GPU; not run by us. `configs/sprites.py:cpu`: 32 px and a small net, as in configs/scenes.py; docs/study_cpu
+compares methods at it.
 """
 
 from ml_collections import ConfigDict
