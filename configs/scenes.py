@@ -2,10 +2,11 @@
 
     python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes          one GPU, 64 px; not run by us
     python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu  a laptop, 32 px, ten minutes
+    python -m cldis_jax.main --config=configs/scenes.py:long --workdir=runs/scenes_long  the same net for three times as long
     python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny       a smoke test, under a minute
 
-docs/study_cpu compares methods at `cpu`, and launch/quickstart.sh trains it for half as long; what to expect of both
-stands in the README.
+docs/study_cpu compares methods at `cpu`, docs/study_long at `long`, and launch/quickstart.sh trains `cpu` for half as
+long; what to expect of all stands in the README.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from configs import default
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    """The run at one size: full | cpu | tiny."""
+    """The run at one size: full | long | cpu | tiny."""
     config = default.get_config()
     config.data.source = "scenes"
     config.data.holdout = 0.02
@@ -25,12 +26,12 @@ def get_config(size: str = "full") -> ConfigDict:
     config.vae.beta_min = 8.0
     config.feedback.mode = "gain"
     config.feedback.lead_capacity = 2.0
-    config.feedback.max_capacity = 14.0
+    config.feedback.max_capacity = 7.0  # less than the VAE would say: with time z_sem finds the rest by itself
     side, channels = config.data.get_oneway_ref("image_size"), config.data.get_oneway_ref("channels")
     config.vae.weight = 1 / (side * side * channels).to_float()  # a mean over pixels, as L_diff is: both reach q_phi
     config.feedback.swap_probability = 0.5  # so the denoiser teaches q_phi to part floor and wall
     config.feedback.swap_steps = 30_000  # as long as z_sem listens; then it adds what z_disen leaves out
-    config.distillation.weight = 1e-3
+    config.distillation.weight = 3e-4
     config.distillation.listen_steps = 30_000  # else z_sem learns in units of its own what z_disen says later
     config.train.steps = 100_000
     config.train.ema_decay = 0.999
@@ -58,14 +59,20 @@ def get_config(size: str = "full") -> ConfigDict:
     config.vae.beta = 16.0  # while C binds, one unit opens after the other
     config.vae.beta_min = 2.0  # at 1 a hue may fill two units, at 4 the third hue may never wake
     config.distillation.listen_steps = 2_000
-    config.train.steps = 6_000
+    config.train.steps = 18_000
     config.train.picture_every = 1_500
     config.checkpoint.every_steps = 500
+    if size == "long":
+        return config
+
+    config.train.steps = 6_000
+    config.feedback.max_capacity = 14.0  # a short run hears of all that it knows from its teacher
+    config.distillation.weight = 1e-3
     if size == "cpu":
         return config
 
     if size != "tiny":
-        raise ValueError(f"configs/scenes.py has the sizes full, cpu and tiny, not {size!r}")
+        raise ValueError(f"configs/scenes.py has the sizes full, long, cpu and tiny, not {size!r}")
     config.data.image_size = 16
     config.data.batch_size = 8
     config.model.patch_size = 2

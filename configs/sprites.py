@@ -17,4 +17,5 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data.channels = 1
     config.vae.beta_min *= 4  # cheaper, the positions turn against each other
     config.feedback.lead_capacity = 4.0  # the first nats tell the denoiser nothing: from 2, C never rises
+    config.feedback.max_capacity = 14.0  # the 7 nats of the longer runs were chosen on scenes
     return config

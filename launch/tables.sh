@@ -4,7 +4,7 @@
 #   bash launch/tables.sh [--dry-run] --table=main|ablation|celeba --out=DIR [options]
 #
 # Options
-#   --scale=cpu|full   the small study or the paper's sizes (default cpu)
+#   --scale=cpu|long|full  the small study, the same for three times as long, or the paper's sizes (default cpu)
 #   --jobs=N           cells at a time on this machine (default 1)
 #   --gpus             job i has GPU i of this machine to itself
 #   --machines=M       machines that share DIR, each running this very command

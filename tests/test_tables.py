@@ -87,7 +87,7 @@ def test_tables_share_their_cells(scale):
     assert {cell.method for cell in shared} == {"cldis_cross_attention", "cldis_adagn"}
     for cell in shared:
         assert dataclasses.replace(cell, label="") == dataclasses.replace(main[cell.id], label="")
-    own = flatten(scenes.get_config("cpu" if scale == "cpu" else "full"))
+    own = flatten(scenes.get_config(scale))
     baseline = flatten(cells.resolve(ablation[0]))
     assert {name for name in own if own[name] != baseline[name]} <= {
         "train.steps",

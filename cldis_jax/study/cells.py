@@ -12,15 +12,19 @@ from cldis_jax.config import validate
 from cldis_jax.study import methods
 from cldis_jax.study.methods import Method
 
-SCALES = ("cpu", "full")
-CPU_STEPS = 6_000  # of every method at the scale cpu; full: the steps of the data set's config
+SCALES = ("cpu", "long", "full")
 SEEDS = {"main": 3, "ablation": 2, "celeba": 3}
 EVALUATION = {  # flags of cldis_jax.evaluate
-    "cpu": {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000},
+    **dict.fromkeys(
+        ("cpu", "long"),
+        {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000},
+    ),
     "full": {"seeds": 3, "num_train": 10_000, "num_test": 5_000, "num_votes": 0, "num_images": 20_000},
 }
 DECODED = {  # of the table celeba besides; tad by the protocol of the published rows
-    "cpu": {"protocol": "disdiff", "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8},
+    **dict.fromkeys(
+        ("cpu", "long"), {"protocol": "disdiff", "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
+    ),
     "full": {"protocol": "disdiff", "num_generated": 10_000, "num_decoded": 128, "num_tracked": 16},
 }
 
@@ -163,7 +167,7 @@ def _load(config: str) -> ConfigDict:
 
 
 def _config_of(dataset: str, scale: str) -> str:
-    return f"{DATASETS[dataset].config}.py" + (":cpu" if scale == "cpu" else "")
+    return f"{DATASETS[dataset].config}.py" + ("" if scale == "full" else f":{scale}")
 
 
 @functools.cache
@@ -174,7 +178,7 @@ def _own(dataset: str, scale: str) -> tuple[str, int]:
 
 
 def _steps(dataset: str, scale: str, options: Options) -> int:
-    return options.steps or (CPU_STEPS if scale == "cpu" else _own(dataset, scale)[1])
+    return options.steps or _own(dataset, scale)[1]
 
 
 def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
