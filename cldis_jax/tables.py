@@ -17,7 +17,7 @@ from cldis_jax.study import cells, chart, collecting, rendering, running
 
 TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "which one")
 OUT = flags.DEFINE_string("out", None, "folder of the results; tables that share one share their cells")
-SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "the small study, the same for three times as long, or the sizes of configs/")
+SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "the small study, three times as long, or full sizes")
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: of the cells only every N-th, from number I (from 0) on")
 ONLY = flags.DEFINE_string("only", "", "a regular expression: run only the cells in whose id (--dry_run) it is found")
 COLLECT = flags.DEFINE_bool("collect", False, "run nothing, only gather what is there")

@@ -14,17 +14,16 @@ from cldis_jax.study.methods import Method
 
 SCALES = ("cpu", "long", "full")
 SEEDS = {"main": 3, "ablation": 2, "celeba": 3}
+SMALL_EVALUATION = {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000}
 EVALUATION = {  # flags of cldis_jax.evaluate
-    **dict.fromkeys(
-        ("cpu", "long"),
-        {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000},
-    ),
+    "cpu": SMALL_EVALUATION,
+    "long": SMALL_EVALUATION,
     "full": {"seeds": 3, "num_train": 10_000, "num_test": 5_000, "num_votes": 0, "num_images": 20_000},
 }
+SMALL_DECODED = {"protocol": "disdiff", "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
 DECODED = {  # of the table celeba besides; tad by the protocol of the published rows
-    **dict.fromkeys(
-        ("cpu", "long"), {"protocol": "disdiff", "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
-    ),
+    "cpu": SMALL_DECODED,
+    "long": SMALL_DECODED,
     "full": {"protocol": "disdiff", "num_generated": 10_000, "num_decoded": 128, "num_tracked": 16},
 }
 
