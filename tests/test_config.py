@@ -2,12 +2,13 @@
 
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 
 from cldis_jax import config as config_module
-from cldis_jax import describe
+from cldis_jax import describe, models, state
 from configs import default, diffae_celeba64, scenes, sprites
 
 CONFIGS = sorted(p.stem for p in pathlib.Path(default.__file__).parent.glob("*.py") if p.stem not in ("__init__",))
@@ -93,6 +94,17 @@ def test_nothing_is_described_for_no_device():
         flags.FLAGS["devices"].parse("0")
 
 
+def test_describe_counts_what_a_state_holds(tiny):
+    tiny.data.batch_size = 8
+    facts = describe.describe(tiny, 4)
+    tree = jax.eval_shape(lambda: state.create_state(models.make_networks(tiny), tiny))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    assert facts["state_bytes"] == pytest.approx(held, rel=1e-3)
+    assert facts["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(tree.params))
+    assert facts["local_batch"] == 2
+
+
+@pytest.mark.slow
 def test_describe_counts_parameters_bytes_and_flops():
     """Diff-AE's celeba64: its published counts; float32 parameters, EMA and two Adam moments; 6 FLOPs a MAC."""
     facts = describe.describe(diffae_celeba64.get_config(), 4)

@@ -1,5 +1,7 @@
 """The latent prior learns a distribution that is known, resumes exactly, and refuses what isn't its own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import optax
 import pytest
 
 from cldis_jax import api, checkpoint, latent_diffusion, latent_training, state
+
+KEY = jax.random.key(0)
 
 
 def small_config(latent_dim=2, **train):
@@ -29,16 +33,16 @@ def test_loss_of_a_silent_network_is_the_mean_absolute_normal():
     """E|eps| = sqrt(2 / pi)."""
     config = small_config()
     silent = jax.tree.map(jnp.zeros_like, latent_diffusion.init_params(config))
-    loss = latent_diffusion.latent_loss(config, silent, jnp.ones((20_000, 2)), jax.random.key(0))
+    loss = jax.jit(functools.partial(latent_diffusion.latent_loss, config))(silent, jnp.ones((20_000, 2)), KEY)
     np.testing.assert_allclose(loss, np.sqrt(2 / np.pi), rtol=0.02)
 
 
 def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
     config = small_config(ema_decay=0.9, clip_norm=1e-3)
-    codes = jax.random.normal(jax.random.key(0), (50, 2)) * 3 + 1
+    codes = jax.random.normal(KEY, (50, 2)) * 3 + 1
     mean, std = latent_diffusion.code_moments(np.asarray(codes))
     before = latent_diffusion.create_state(config, mean, std)
-    after, loss = latent_diffusion.train_step(config, codes, before)
+    after, loss = jax.jit(functools.partial(latent_diffusion.train_step, config))(codes, before)
     assert 0 < loss < 5
     assert after.step == 1
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)

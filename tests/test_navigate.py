@@ -138,6 +138,7 @@ def temporary_bytes(bundle, num_steps):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_grows_by_one_image_a_step(bundle, monkeypatch):
     """In a loop, as on accelerators."""
     monkeypatch.setattr(navigation_training, "UNROLLED_STEPS", 0)

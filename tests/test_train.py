@@ -88,7 +88,10 @@ def test_the_model_can_be_loaded(finished):
     assert np.all(bundle.z_std > 0)
 
 
-@pytest.mark.parametrize("how", ["truncate", "remove", "garbage"])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("remove", "garbage")]
+
+
+@pytest.mark.parametrize("how", ["truncate", *SLOW])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, short, tmp_path, how, caplog):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
@@ -155,10 +158,11 @@ def test_a_run_starts_from_anothers_parameters(finished, short, tmp_path, monkey
     monkeypatch.setattr(
         checkpoint.Checkpoints, "wait", lambda self: (handlers.append(signal.getsignal(signal.SIGTERM)), wait(self))
     )
-    short.init_from, short.train.steps, short.train.learning_rate = finished[0], 2, 1e-9
+    short.init_from, short.train.steps = finished[0], 2
     assert train.train(short, str(tmp_path))["step"] == 2
     theirs, ours = (api.load(workdir).ema.params for workdir in (finished[0], str(tmp_path)))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), ours, theirs)
+    moved = 2.1 * short.train.learning_rate  # by two steps of Adam, at most
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=moved), ours, theirs)
     assert isinstance(handlers[0].__self__, preemption.StopRequest)
 
 

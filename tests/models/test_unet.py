@@ -34,9 +34,14 @@ def model(request):
     return request.param, module, jax.jit(module.init)(jax.random.key(2), X, T, Z)
 
 
-def test_output_is_exactly_zero_at_the_start(model):
-    _, module, params = model
-    out = module.apply(params, X, T, Z)
+@pytest.fixture(scope="module")
+def apply(model):
+    """The module's outputs, compiled once for all tests."""
+    return jax.jit(model[1].apply)
+
+
+def test_output_is_exactly_zero_at_the_start(model, apply):
+    out = apply(model[2], X, T, Z)
     assert out.shape == X.shape
     assert out.dtype == jnp.float32
     assert (out == 0).all()
@@ -65,20 +70,16 @@ def test_z_has_no_gradient_at_the_start_and_one_in_every_coordinate_later(model)
     assert (jnp.abs(gradient(Z, randomised(params))) > 1e-6).all()
 
 
-def test_images_of_a_batch_do_not_mix(model):
-    _, module, params = model
-    apply = jax.jit(module.apply)
-    params = randomised(params)
+def test_images_of_a_batch_do_not_mix(model, apply):
+    params = randomised(model[2])
     before = apply(params, X, T, Z)
     after = apply(params, X.at[1].add(1), T.at[1].set(0), Z.at[1].add(1))
     np.testing.assert_allclose(before[0], after[0], rtol=1e-5, atol=1e-5)
     assert jnp.abs(before[1] - after[1]).max() > 1e-2
 
 
-def test_time_matters_and_may_be_integer_or_real(model):
-    _, module, params = model
-    apply = jax.jit(module.apply)
-    params = randomised(params)
+def test_time_matters_and_may_be_integer_or_real(model, apply):
+    params = randomised(model[2])
     out = apply(params, X, T, Z)
     np.testing.assert_allclose(out, apply(params, X, T.astype(jnp.float32), Z), rtol=1e-5, atol=1e-5)
     assert jnp.abs(out - apply(params, X, T + 100, Z)).max() > 1e-2
@@ -95,15 +96,16 @@ def test_dropout_acts_in_training_alone(model):
     np.testing.assert_array_equal(*otherwise)
 
 
-def test_bfloat16_stays_close_to_float32_and_returns_float32(model):
-    conditioning, module, params = model
-    params = jax.tree.map(lambda leaf: leaf, randomised(params))
-    exact = jax.jit(module.apply)(params, X, T, Z)
+def test_bfloat16_stays_close_to_float32_and_returns_float32(model, apply):
+    conditioning, _, params = model
+    params = randomised(params)
+    exact = apply(params, X, T, Z)
     rounded = jax.jit(unet(conditioning=conditioning, dtype=jnp.bfloat16).apply)(params, X, T, Z)
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.sqrt(jnp.mean((exact - rounded) ** 2)) < 0.05 * exact.std()
 
 
+@pytest.mark.parametrize("model", [pytest.param("adagn", marks=pytest.mark.slow), "cross_attention"], indirect=True)
 def test_rematerialised_blocks_give_the_same_parameters_outputs_and_gradients(model):
     conditioning, module, fresh = model
     remat = unet(conditioning=conditioning, remat=True)
@@ -194,5 +196,5 @@ def test_patches_enter_before_the_stem_and_leave_after_the_head():
     head = params["params"]["head"]["layer"]
     assert head["kernel"].shape == (3, 3, 8, 12)
     head["bias"] = jnp.arange(12.0)  # over (row, column, colour) of a patch
-    out = module.apply(params, X, T, Z)
+    out = jax.jit(module.apply)(params, X, T, Z)
     np.testing.assert_array_equal(out, np.tile(np.arange(12.0).reshape(1, 2, 2, 3), (2, 4, 4, 1)))
