@@ -176,6 +176,7 @@ def test_parameters_that_would_mean_something_else_are_refused(finished, short):
     assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "vae.likelihood"]
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_dispatch_log_save_trace_and_ask_in_time(short, tmp_path, monkeypatch):
     asked = []
     reached = preemption.StopRequest.reached
