@@ -4,16 +4,16 @@
     python -m cldis_jax.main --config=configs/celeba.py --workdir=gs://BUCKET/celeba
 
 A TPU v4-8 or 4 GPUs (Diff-AE's own run: 4x 2080Ti). Steps: Diff-AE's 72M images. Not run by us.
-`configs/celeba.py:cpu`: 32 px and a small net, as in configs/scenes.py.
+`configs/celeba.py:cpu`: 32 px and a small net, as in configs/small_images.py.
 """
 
 from ml_collections import ConfigDict
 
-from configs import default, scenes
+from configs import default, small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    config = default.get_config() if size == "full" else scenes.get_config(size)
+    config = default.get_config() if size == "full" else small_images.get_config(size)
     config.data.source = "tfds"
     config.data.name = "celeb_a"
     config.data.crop = "d2c"
@@ -23,7 +23,6 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data.prefetch = 16
     config.model.latent_dim = 32
     if size != "full":
-        config.feedback.max_capacity = 14.0  # the 7 nats of the longer runs were chosen on scenes
         return config
 
     config.vae.capacity_form = "hinge"

@@ -7,11 +7,11 @@
 
 from ml_collections import ConfigDict
 
-from configs import scenes
+from configs import small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    config = scenes.get_config(size)
+    config = small_images.get_config(size)
     config.data.source = "folder"
     config.data.holdout = 0.05
     config.model.latent_dim = 16

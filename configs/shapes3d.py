@@ -3,7 +3,7 @@
     tfds build shapes3d --file_format=array_record
     python -m cldis_jax.main --config=configs/shapes3d.py --workdir=runs/shapes3d
 
-One GPU; not run by us. `configs/shapes3d.py:cpu`: 32 px and a small net, as in configs/scenes.py.
+One GPU; not run by us. `configs/shapes3d.py:cpu`: 32 px and a small net, as in configs/small_images.py.
 """
 
 from ml_collections import ConfigDict

@@ -8,13 +8,12 @@ One GPU. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import scenes
+from configs import small_images
 
 
 def get_config() -> ConfigDict:
-    config = scenes.get_config()
+    config = small_images.get_config()
     config.data.source = "tfds"
     config.data.name = "smallnorb"
     config.data.channels = 1
-    config.data.holdout = 0.0
     return config
