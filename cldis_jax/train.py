@@ -10,9 +10,10 @@ from clu import periodic_actions
 from etils import epath
 from ml_collections import ConfigDict
 
-from cldis_jax import api, checkpoint, closed_loop, data, partitioning, pictures, preemption, report, state, visualize
+from cldis_jax import api, checkpoint, data, partitioning, pictures, preemption, report, state, visualize
 from cldis_jax.config import ConfigError, validate
 from cldis_jax.program import make_program
+from cldis_jax.watch import Watch
 
 CURVES = {
     "L_diff": ("L_diff",),
@@ -30,11 +31,6 @@ MEANINGS = {  # fields that change what a network's parameters compute, not thei
     "beta_vae": ("vae.likelihood",),
 }
 NUM_MEASURED = 64  # images in the reconstruction errors at the end
-CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or gradient was NaN or infinite; the message names the step and the term."""
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
     Raises:
       ConfigError, data.DataError, CheckpointError: before any training.
-      NonFiniteError: a loss went wrong; the last good checkpoint stays.
+      watch.NonFiniteError: a loss went wrong; the last good checkpoint stays.
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
@@ -111,7 +107,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     functions = api.make_functions(config)
     unseen_indices = heldout_indices if len(heldout_indices) else train_indices  # as far as there are any
     shown_indices = some_of(unseen_indices, config.train.num_pictures)
-    watch = _Watch(config, log, start)
+    watch = Watch(config, log, start)
     profile = _profiler(config, workdir)
 
     def save(step):
@@ -222,89 +218,6 @@ def start_from(config: ConfigDict, train_state: state.TrainState) -> state.Train
 def some_of(indices: np.ndarray, num: int) -> np.ndarray:
     """`num` of the indices (all, if there are fewer), the same ones in every run."""
     return np.random.default_rng(0).choice(indices, min(num, len(indices)), replace=False)
-
-
-def open_loop_note(feedback: ConfigDict, step: int, means: dict[str, float]) -> str:
-    """What to tell of a C that still waits for the diffusion side at `step`; empty where it has moved.
-
-    C rises with what the denoiser shows, which reads what a VAE of capacity C has to say: too low a start, and neither
-    moves the other.
-    """
-    lead, highest, capacity = feedback.lead_capacity, feedback.max_capacity, means["vae/capacity"]
-    if capacity - lead > 0.05 * (highest - lead) or lead >= highest:
-        return ""
-    gain, progress = (means.get(f"feedback/{name}", 0) for name in ("z_gain", "progress"))
-    return (
-        f"note: the loop is open: C is still {capacity:.3g} of {highest:g} nats at step {step}, for the denoiser shows "
-        f"too little (z_gain {gain:.2f}, progress {progress:.2f}; feedback.reference is {feedback.reference:g}); "
-        "a larger feedback.lead_capacity or a smaller vae.beta lets z say more"
-    )
-
-
-class _Watch:
-    """Scalars on their way from the device to the report, read one interval late so that the device never waits."""
-
-    def __init__(self, config: ConfigDict, log: report.Report, start: int):
-        self._images_per_step, self._per_dispatch = config.data.batch_size, config.train.steps_per_dispatch
-        self._log, self._step, self._since = log, start, time.perf_counter()
-        self._recorded: list[tuple[int, dict]] = []
-        self._late: tuple[int, list, dict] | None = None
-        share, fewest = CLOSES_BY
-        self._closes_by = max(fewest, int(share * config.train.steps))
-        self._feedback = config.feedback if config.feedback.mode in closed_loop.FOLLOWING_MODES else None
-        self.waited = 0.0
-
-    def record(self, step: int, scalars: dict) -> None:
-        self._recorded.append((step, scalars))
-        self._log.advance(self._per_dispatch)
-
-    def report(self, step: int) -> None:
-        """At the end of a logging interval: hand on the interval before it."""
-        seconds = time.perf_counter() - self._since
-        speed = {
-            "speed/images_per_second": (step - self._step) * self._images_per_step / seconds,
-            "speed/steps_per_second": (step - self._step) / seconds,
-            "speed/data_wait_fraction": self.waited / seconds,
-        }
-        self._hand_on()
-        self._late = (step, self._recorded, speed)
-        self._recorded, self.waited, self._step, self._since = [], 0.0, step, time.perf_counter()
-
-    def flush(self) -> None:
-        """Wait for everything recorded, and raise NonFiniteError if anything of it isn't finite."""
-        self._hand_on()
-        if self._recorded:
-            self._read(self._recorded)
-
-    def _hand_on(self) -> None:
-        if self._late is None:
-            return
-        step, recorded, speed = self._late
-        self._late = None
-        means = {name: float(np.mean(v)) for name, v in self._read(recorded).items()}
-        shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_vae") if means.get(name)}
-        if "vae/capacity" in means:
-            shown["C"] = f"{means['vae/capacity']:.3g}"
-        if "L_diff" in shown:
-            shown["z gain"] = f"{means['feedback/z_gain']:.2f}"  # 0: z is ignored
-        shown["img/s"] = f"{speed['speed/images_per_second']:.0f}"
-        self._log.scalars(step, means | speed, shown)
-        if self._feedback and "vae/capacity" in means and step >= self._closes_by:
-            if note := open_loop_note(self._feedback, step, means):
-                self._log.say(note)
-            self._feedback = None
-
-    def _read(self, recorded: list[tuple[int, dict]]) -> dict[str, np.ndarray]:
-        """The scalars as arrays [steps]; raises at the first step at which one isn't finite."""
-        fetched = jax.device_get([scalars for _, scalars in recorded])
-        values = {name: np.concatenate([np.atleast_1d(s[name]) for s in fetched]) for name in fetched[0]}
-        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
-        if not finite.all():
-            i = int(np.argmin(finite))
-            terms = ", ".join(f"{name}={v[i]}" for name, v in values.items() if not np.isfinite(v[i]))
-            first = recorded[0][0] - self._per_dispatch + 1
-            raise NonFiniteError(f"step {first + i}: {terms}; the last checkpoint before it is kept")
-        return values
 
 
 def _profiler(config: ConfigDict, workdir: str):

@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, checkpoint, closed_loop, config, data, losses, partitioning, preemption, program, train
+from cldis_jax import (
+    api,
+    checkpoint,
+    closed_loop,
+    config,
+    data,
+    losses,
+    partitioning,
+    preemption,
+    program,
+    train,
+    watch,
+)
 from configs import scenes
 
 
@@ -199,7 +211,7 @@ def test_nan_stops_the_run_and_names_step_and_term(short, tmp_path, monkeypatch)
         return original(*args) * np.nan
 
     monkeypatch.setattr(losses, "distillation", poisoned)
-    with pytest.raises(train.NonFiniteError, match=r"step 1: .*L_dt=nan"):
+    with pytest.raises(watch.NonFiniteError, match=r"step 1: .*L_dt=nan"):
         train.train(short, str(tmp_path))
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
@@ -211,11 +223,11 @@ def test_a_loop_that_stays_open_is_told_once(tiny, mode, capacity, notes):
     tiny.train.steps, tiny.train.log_every = 6_000, 500
     tiny.feedback.mode, tiny.feedback.lead_capacity, tiny.feedback.max_capacity = mode, 2.0, 14.0
     log = mock.Mock()
-    watch = train._Watch(tiny, log, 0)
+    scalars = watch.Watch(tiny, log, 0)
     told = []
     for step in range(500, 6_001, 500):
-        watch.record(step, {"vae/capacity": np.float32(capacity), "feedback/z_gain": np.float32(0.004)})
-        watch.report(step)
+        scalars.record(step, {"vae/capacity": np.float32(capacity), "feedback/z_gain": np.float32(0.004)})
+        scalars.report(step)
         told.append(log.say.call_count)
     assert told[:3] == [0, 0, 0]  # a quarter of the run is waited for, and scalars are read late
     assert told[-1] == notes
