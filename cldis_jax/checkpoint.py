@@ -179,7 +179,8 @@ class Checkpoints:
                 return self._manager.restore(candidate, args=items).ema, candidate
             except Exception as error:
                 _warn_damaged(candidate, error)
-        raise CheckpointError(f"no usable checkpoint in {self.directory}")
+        which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); the warnings say why")
 
     def config(self) -> ConfigDict:
         """The config that the newest readable checkpoint was made with."""
@@ -189,6 +190,8 @@ class Checkpoints:
                 return config_from_json(self._manager.restore(step, args=items).config)
             except Exception as error:
                 _warn_damaged(step, error)
+        if self.steps():
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; the warnings say why")
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
 
     def _set_aside(self, steps: list[int]) -> None:

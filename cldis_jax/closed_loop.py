@@ -42,7 +42,7 @@ class LoopOutput:
 
     scalars: dict[str, jax.Array]  # the terms, for the log, each []
     progress: jax.Array  # this batch's share of recovered information []
-    gain: jax.Array  # this batch's log gain of z_sem over a shuffled one []; NaN where it wasn't measured
+    gain: jax.Array  # this batch's log gain of z over a shuffled one []; NaN where it wasn't measured
     zero_gain: jax.Array  # and over z = 0 []
     z_sem: jax.Array  # [B, d]
     z_disen: jax.Array  # [B, d], posterior means
@@ -198,7 +198,8 @@ def recovered_information(
 def z_gains(config, denoise, x_t, t, z, target, step) -> tuple[jax.Array, jax.Array]:
     """log(L_diff with z shuffled in the batch / L_diff with the right z) of a part of the batch [], and with z = 0 [].
 
-    Measured every `feedback.every` steps, NaN in between; 0 says that the denoiser ignores z.
+    Measured every `feedback.every` steps, NaN in between; 0 says that the denoiser ignores z. z is what conditions the
+    denoiser: z_sem, and while samples are swapped z_disen of those.
     """
     n = min(config.feedback.probe_size, x_t.shape[0])
     x_t, t, z, target = jax.lax.stop_gradient((x_t[:n], t[:n], z[:n], target[:n]))

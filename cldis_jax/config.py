@@ -128,6 +128,11 @@ def _validate_together(config: ConfigDict) -> None:
     total, per_dispatch = config.train.steps, config.train.steps_per_dispatch
     if total % per_dispatch:
         raise ConfigError(f"train.steps={total} is not a multiple of train.steps_per_dispatch={per_dispatch}")
+    if config.checkpoint.keep_period % per_dispatch:
+        raise ConfigError(
+            f"checkpoint.keep_period={config.checkpoint.keep_period} is not a multiple of "
+            f"train.steps_per_dispatch={per_dispatch}: no checkpoint would fall on it"
+        )
     if not 1 <= config.diffusion.decode_steps <= config.diffusion.num_steps:
         raise ConfigError(
             f"diffusion.decode_steps={config.diffusion.decode_steps} must be between 1 and "
@@ -145,4 +150,7 @@ def _validate_together(config: ConfigDict) -> None:
             f"diffusion.beta_start={config.diffusion.beta_start} is above "
             f"diffusion.beta_end={config.diffusion.beta_end}"
         )
-    models.validate(config)
+    try:
+        models.validate(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

@@ -12,7 +12,8 @@ configs/diffae_ffhq256.py itself with the VAE and the distillation switched on.
     python -m cldis_jax.main --config=configs/ffhq128.py --config.model.latent_dim=512 --config.data.path=IMAGES \
         --config.init_from=runs/ffhq128 --workdir=runs/closed_loop
     python -m cldis_jax.main --config=configs/diffae_ffhq256.py --config.data.path=IMAGES --config.vae.weight=1 \
-        --config.distillation.weight=1e-3 --config.init_from=runs/ffhq256 --workdir=runs/closed_loop_256
+        --config.distillation.weight=1e-3 --config.train.clip_scope=branch --config.init_from=runs/ffhq256 \
+        --workdir=runs/closed_loop_256
 
 Commands on the imported workdir that need images (navigate, latent_prior, evaluate) take them from --data_path or
 --data_dir.
@@ -133,6 +134,8 @@ def unused_keys(state_dict: Mapping[str, Any], net: str, used: set[str]) -> dict
             reasons[key] = f"of the other copy of the net, for --net={other}"
         elif key.startswith(f"{net}.{diffae_weights.LATENT_NET}") and ".cond_layers." in key:
             reasons[key] = "repeats linear_emb"
+        elif key.startswith(f"{net}.{diffae_weights.LATENT_NET}"):
+            reasons[key] = "of the latent prior, which needs conds_mean and conds_std"
         elif key == "x_T":
             reasons[key] = "the fixed noise of the reference's training pictures"
         else:
@@ -158,6 +161,9 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
     notes = []
     if moments_from == "assumed":
         notes.append("no mean and deviation of z_sem found: 0 and 1 assumed, so shifts are in units of z itself")
+        if prior is not None:
+            notes.append("nor is the latent prior imported, whose samples are in those units; --latents has them")
+            prior = None
     if net == "model":
         notes.append("the raw weights, not their moving average")
     zeros = state.Moments.zeros(config.model.latent_dim)

@@ -95,8 +95,8 @@ def navigate() -> None:
     train_indices, heldout_indices = data.split(len(source), bundle.config.data.holdout)
     held_out = len(heldout_indices) >= NUM_NAMED
     fresh_indices = heldout_indices if held_out else train_indices
-    fresh_indices = navigation_training.subset(fresh_indices, factor_probe.NUM_TESTED, config.train.seed)
-    chosen = navigation_training.subset(train_indices, config.num_codes, config.train.seed)
+    fresh_indices = data.subset(fresh_indices, factor_probe.NUM_TESTED, config.train.seed)
+    chosen = data.subset(train_indices, config.num_codes, config.train.seed)
     latent = navigation_training.latent_of(config)
     codes = navigation_training.encode(bundle, latent, source, chosen)
     fresh = navigation_training.encode(bundle, latent, source, fresh_indices)
@@ -111,6 +111,8 @@ def navigate() -> None:
     if jax.process_index() != 0:
         return
     ranking = np.argsort(-measured["accuracy"], kind="stable")
+    directions = navigation_results.Directions(A, search.scales, ranking, measured["accuracy"], latent, bundle.step)
+    directions.save(folder / "directions.npz")
     results = {
         "rca": measured["rca"],
         "chance": 1 / config.num_directions,
@@ -171,8 +173,6 @@ def navigate() -> None:
             ("probe reads originals / decoded", f"{tested.mean():.2f} / {named['decoded_accuracy'].mean():.2f}")
         )
 
-    directions = navigation_results.Directions(A, search.scales, ranking, measured["accuracy"], latent, bundle.step)
-    directions.save(folder / "directions.npz")
     report.write_json(folder / "navigation.json", results)
     print(report.table([*table, ("results", str(folder))], ("navigation", "value")))
 

@@ -22,7 +22,7 @@ from cldis_jax.models.reconstructor import Reconstructor
 BASES = ("ortho", "unit", "identity")
 DECODERS = ("ddim", "x0", "vae")
 STARTS = ("random", "axes")
-Decode = Callable[[jax.Array, jax.Array], jax.Array]  # (z [N, d], x_T [N, H, W, C]) -> images [N, H, W, C] in [-1, 1]
+Decode = Callable[[jax.Array, jax.Array], jax.Array]  # (z [N, d], x_T [N, H, W, C]) -> images [N, H, W, C]
 
 
 @struct.dataclass

@@ -1,5 +1,6 @@
 """What a search for directions found, to keep, to look at and to compare: file, contact sheet, animation, factors."""
 
+import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Directions(NamedTuple):
         try:
             with epath.Path(path).open("rb") as file, np.load(file) as content:
                 found = cls(*(np.asarray(content[name]) for name in cls._fields))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} can't be read as directions of cldis_jax.navigate: {error}") from error
         found = found._replace(latent=str(found.latent), model_step=int(found.model_step))
         if found.model_step != bundle.step:

@@ -38,9 +38,9 @@ def check_decoder(config: ConfigDict, bundle: api.Bundle) -> None:
     if config.decoder != "vae" and not bundle.has_diffusion:
         raise ValueError(f"decoder={config.decoder}: this model is a VAE alone, diffusion.weight=0; use decoder=vae")
     total = bundle.config.diffusion.num_steps
-    if not 0 <= config.noise_level < total:
+    if config.decoder == "x0" and not 0 <= config.noise_level < total:
         raise ValueError(f"noise_level={config.noise_level} is not a timestep in 0..{total - 1}")
-    if config.decode_steps > total:
+    if config.decoder == "ddim" and config.decode_steps > total:
         raise ValueError(f"decode_steps={config.decode_steps} is more than the {total} steps of the diffusion")
 
 
@@ -82,13 +82,6 @@ def encode(bundle: api.Bundle, latent: str, source: data.Source, indices: np.nda
     if not np.isfinite(codes).all():
         raise FloatingPointError(f"the encoder of step {bundle.step} gives codes that are not finite")
     return codes
-
-
-def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """At most `num` of the indices, drawn by `seed`, sorted."""
-    if num >= len(indices):
-        return indices
-    return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
 
 
 class Found(NamedTuple):

@@ -10,6 +10,7 @@ from cldis_jax import visualize
 from cldis_jax.api import Bundle
 
 CHUNK = 8  # rows a batch: few compiled programs, on any machine
+MOST_TRAVERSED = 16  # latent dimensions in a picture of training; z_sem may have hundreds
 TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
 
 
@@ -71,11 +72,11 @@ def traversal_codes(z: np.ndarray, directions: np.ndarray, shifts: np.ndarray) -
     return z + shifts[None, :, None] * directions[:, None, :]
 
 
-def traverse(bundle: Bundle, image: np.ndarray, latent: str, num_steps: int) -> np.ndarray:
-    """Images [d, S, H, W, C]: each latent dimension of one image [H, W, C] moved by TRAVERSAL_STDS, at its own x_T."""
+def traverse(bundle: Bundle, image: np.ndarray, latent: str, units: np.ndarray, num_steps: int) -> np.ndarray:
+    """Images [K, S, H, W, C]: `units` [K] of one image [H, W, C] moved by TRAVERSAL_STDS, at its own x_T."""
     std = np.asarray(bundle.moments(latent).std)
     z = in_chunks(lambda x: bundle.represent(x, latent), image[None])[0]
-    codes = traversal_codes(z, np.diag(std), np.asarray(TRAVERSAL_STDS))
+    codes = traversal_codes(z, np.diag(std)[units], np.asarray(TRAVERSAL_STDS))
     flat = codes.reshape(-1, codes.shape[-1]).astype(np.float32)
     if latent == "z_disen":
         images = in_chunks(bundle.decode_vae, flat)
@@ -94,7 +95,7 @@ def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str,
     columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]
     for latent, present in (("z_sem", bundle.has_diffusion), ("z_disen", bundle.has_vae)):
         if present:
-            order = np.argsort(-np.asarray(bundle.moments(latent).std), kind="stable")  # those that vary most first
-            traversals = traverse(bundle, images[0], latent, num_steps)[order]
+            order = np.argsort(-np.asarray(bundle.moments(latent).std), kind="stable")[:MOST_TRAVERSED]
+            traversals = traverse(bundle, images[0], latent, order, num_steps)  # those that vary most first
             labels = [f"{latent}[{i}]" for i in order]
             yield f"traversals_{latent}", visualize.grid(traversals, labels, columns, f"step {bundle.step}")

@@ -16,7 +16,7 @@ from cldis_jax import cli, report, visualize
 from cldis_jax.study import cells, chart, collecting, rendering, running
 
 TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "which one")
-OUT = flags.DEFINE_string("out", None, "folder of the results; tables that share one share their cells")
+OUT = flags.DEFINE_string("out", None, "folder of the results of one scale; tables that share one share their cells")
 SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "the small study, three times as long, or full sizes")
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: of the cells only every N-th, from number I (from 0) on")
 ONLY = flags.DEFINE_string("only", "", "a regular expression: run only the cells in whose id (--dry_run) it is found")
@@ -66,7 +66,17 @@ def shard() -> tuple[int, int]:
     return int(index), int(count)
 
 
-def run(table: cells.Table, chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> int:
+def check_free(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> None:
+    """Raise ValueError where a cell would take the place of a run of another config."""
+    for cell in chosen:
+        if differing := running.occupied(cell, cell.folder(out)):
+            raise ValueError(
+                f"{cell.folder(out)} holds a run of another config ({differing}); choose another --out, each --scale "
+                "has one of its own, or remove that folder"
+            )
+
+
+def run(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> int:
     """Run the chosen cells that are not done; returns how many failed."""
     failed, lacks = 0, {}
     with running.Children() as children:
@@ -118,8 +128,11 @@ def main() -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out={OUT.value} is not a folder")
     out.mkdir(parents=True, exist_ok=True)
-    failed = 0 if COLLECT.value else run(table, chosen, out)
-    unfinished = [c.id for c in table.cells if running.state(c, c.folder(out))[0] not in running.SETTLED]
+    if not COLLECT.value:
+        check_free(chosen, out)
+    failed = 0 if COLLECT.value else run(chosen, out)
+    waited_for = chosen if count == 1 else table.cells  # the last of several jobs writes the table
+    unfinished = [c.id for c in waited_for if running.state(c, c.folder(out))[0] not in running.SETTLED]
     if unfinished and not COLLECT.value:
         print(f"{len(unfinished)} cells are not finished yet, {unfinished[0]} first; --collect shows what there is")
     else:

@@ -71,8 +71,7 @@ def read(path: str) -> dict[str, Any]:
     """The checkpoint's dictionary, with its tensors as NumPy arrays, on the CPU.
 
     Raises:
-      ModuleNotFoundError: PyTorch isn't installed.
-      CheckpointFileError: the file is missing or no dictionary that torch.save wrote.
+      CheckpointFileError: PyTorch isn't installed, or the file is missing or no dictionary that torch.save wrote.
     """
     try:
         import torch

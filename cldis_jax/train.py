@@ -118,7 +118,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     def draw(step):
         ema = partitioning.to_host(train_state.ema)
         if is_first:
-            bundle = api.Bundle(functions, ema, step)
+            bundle = api.Bundle(functions, jax.device_put(ema), step)
             shown = state.to_unit_range(jnp.asarray(source.fetch(shown_indices)))
             for name, picture in pictures.training_pictures(bundle, shown):
                 log.picture(step, name, picture)
@@ -236,7 +236,7 @@ def _results(config, workdir, source, unseen_indices, functions, train_state, st
     digest = checkpoint.params_sha256(train_state.params)
     scalars = {name: value for name, value in (log.history[-1] if log.history else {}).items() if name != "step"}
     if jax.process_index() == 0:
-        bundle = api.Bundle(functions, ema, step)
+        bundle = api.Bundle(functions, jax.device_put(ema), step)
         images = state.to_unit_range(jnp.asarray(source.fetch(some_of(unseen_indices, NUM_MEASURED))))
         rows = pictures.reconstructions(bundle, images, config.diffusion.decode_steps)
         for name, error in pictures.mean_squared_errors(rows).items():

@@ -61,8 +61,11 @@ def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], millise
     """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), there and back."""
     frames = [Image.fromarray(picture) for picture in pictures]
     frames += frames[-2:0:-1]
-    epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
+    with path.open("wb") as file:  # may lie in a bucket
+        frames[0].save(file, format=path.suffix.removeprefix(".").upper(), **options)
 
 
 def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) -> np.ndarray:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from cldis_jax import api, cli, data, evaluation, navigation_results, train
+from cldis_jax.data import subset
 from cldis_jax.evaluation import decoded, labelled, tables
-from cldis_jax.evaluation.context import subset, summary
+from cldis_jax.evaluation.context import summary
 from cldis_jax.metrics.content_tracking import SPAN
 from configs import scenes
 

@@ -43,6 +43,20 @@ def test_own_noise_is_the_inversion(bundle):
     np.testing.assert_allclose(pictures.own_noise(bundle, images, 4), expected, atol=1e-4)
 
 
+def test_of_many_latents_a_few_are_drawn(bundle, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_TRAVERSED", 2)
+    shapes = {}
+
+    def grid(tiles, rows, *_, **__):
+        shapes[rows[0].partition("[")[0]] = len(rows), len(tiles)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(pictures, "visualize", types.SimpleNamespace(grid=grid))
+    list(pictures.training_pictures(bundle, images_of(bundle, 1)))
+    assert bundle.config.model.latent_dim > 2
+    assert shapes["z_sem"] == shapes["z_disen"] == (2, 2)
+
+
 def test_the_latents_that_say_most_come_first(bundle, monkeypatch):
     labels = {}
 

@@ -398,6 +398,44 @@ def test_a_cell_that_another_process_runs_is_left_alone(tmp_path):
         assert running.run_cell(cell, tmp_path, children) == "run elsewhere"
 
 
+def test_a_run_of_another_config_is_not_replaced(tmp_path):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    folder = cell.folder(tmp_path)
+    report.write_json(folder / "run" / "config.json", config_to_json(cells.resolve(cell)))
+    longer = dataclasses.replace(cell, overrides=cell.overrides | {"train.steps": cell.steps + 1})
+    tables.check_free((cell, longer), tmp_path)
+    shorter = dataclasses.replace(cell, overrides=cell.overrides | {"train.steps": cell.steps - 1})
+    other = dataclasses.replace(cell, overrides=cell.overrides | {"model.latent_dim": 6})
+    for wrong, why in ((shorter, "train.steps=6000, not 5999"), (other, "model.latent_dim=10, not 6")):
+        with pytest.raises(ValueError, match=rf"seed0 holds a run of another config \({why}\)"):
+            tables.check_free((wrong,), tmp_path)
+    (folder / "cell.json").unlink()  # interrupted
+    with pytest.raises(ValueError, match="another config"):
+        tables.check_free((other,), tmp_path)
+
+
+def test_what_was_trained_and_scored_before_stays_until_it_is_trained_again(tmp_path, monkeypatch):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    folder = cell.folder(tmp_path)
+    config = config_to_json(cells.resolve(cell))
+    report.write_json(folder / "run" / "main.json", {"step": cell.steps, "config": config})
+    assert running.run_cell(cell, folder, running.Children()) == "done"  # evaluated alone, by nobody's command
+    record = report.read_json(folder / "cell.json")
+    assert (record["commit"], record["machine"]["cpu"]) == ("abc", "a cpu")
+    assert record["scores"]["z_sem"]["mig/mig"] == 0.5
+
+    def fail(*_):
+        raise running.CellError("out of memory")
+
+    longer = dataclasses.replace(cell, overrides=cell.overrides | {"train.steps": cell.steps + 1})
+    monkeypatch.setattr(running.Children, "run", fail)
+    assert running.run_cell(longer, folder, running.Children()) == "failed"
+    assert (folder / "z_sem" / "evaluate.json").exists()
+    assert report.read_json(folder / "cell.json")["commit"] == running.commit()
+
+
 @pytest.mark.slow
 def test_two_cells_end_to_end(tmp_path):
     """One trains and is evaluated, one fails; a second run keeps the first's results and tries the other again."""
@@ -414,7 +452,7 @@ def test_two_cells_end_to_end(tmp_path):
     )
     bad = dataclasses.replace(bad, overrides=bad.overrides | {"train.learning_rate": -1.0})
     table = dataclasses.replace(table, cells=(good, bad))
-    assert tables.run(table, table.cells, tmp_path) == 1
+    assert tables.run(table.cells, tmp_path) == 1
     tables.write(table, tmp_path)
 
     record = report.read_json(good.folder(tmp_path) / "cell.json")
@@ -432,5 +470,5 @@ def test_two_cells_end_to_end(tmp_path):
         assert (tmp_path / f"main.{ending}").stat().st_size > 0
 
     stamp = (good.folder(tmp_path) / "cell.json").stat().st_mtime_ns
-    assert tables.run(table, table.cells, tmp_path) == 1
+    assert tables.run(table.cells, tmp_path) == 1
     assert (good.folder(tmp_path) / "cell.json").stat().st_mtime_ns == stamp

@@ -23,6 +23,13 @@ def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[num_held_out:]), np.sort(order[:num_held_out])
 
 
+def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
+    """At most `num` of the indices, drawn by `seed`, sorted."""
+    if num >= len(indices):
+        return indices
+    return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
+
+
 def make_loader(
     source: Source,
     indices: np.ndarray,

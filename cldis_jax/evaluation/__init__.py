@@ -42,7 +42,7 @@ def needs_models(context: Context) -> None:
     if not settings.workdirs:
         raise ValueError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
     for path, bundle in zip(settings.workdirs, context.rivals):
-        for field in ("source", "name", "path", "image_size", "channels"):
+        for field in ("source", "name", "path", "crop", "image_size", "channels"):
             theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
             if theirs != ours:
                 raise ValueError(

@@ -64,7 +64,7 @@ class Context:
             _, candidates = data.split(len(self.source), self.bundle.config.data.holdout)
         else:
             candidates = np.arange(len(self.source))
-        return subset(candidates, self.settings.num_images or len(candidates), 0)
+        return data.subset(candidates, self.settings.num_images or len(candidates), 0)
 
     @property
     def whole(self) -> bool:
@@ -125,13 +125,6 @@ class Context:
             "untrained": [score(encoder, seed) for seed, encoder in enumerate(self.untrained)],
         }
         return summary([score(self.codes, seed) for seed in range(seeds or self.settings.seeds)], floors)
-
-
-def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """At most `num` of the indices, drawn by `seed`, sorted."""
-    if num >= len(indices):
-        return indices
-    return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
 
 
 def summary(runs: list[dict[str, float]], floors: dict[str, list[dict[str, float]]] | None = None) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from etils import epath
 from tqdm import tqdm
 
 from cldis_jax import diffusion, editing, navigation_results, pictures, state
-from cldis_jax.evaluation.context import Context, subset, summary
+from cldis_jax.data import subset
+from cldis_jax.evaluation.context import Context, summary
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
 from cldis_jax.metrics.content_tracking_pictures import save_all

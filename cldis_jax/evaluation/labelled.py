@@ -7,8 +7,9 @@ import numpy as np
 from etils import epath
 
 from cldis_jax import losses, state, visualize
+from cldis_jax.data import subset
 from cldis_jax.evaluation.codes import Codes, Untrained
-from cldis_jax.evaluation.context import Context, Represent, subset, summary
+from cldis_jax.evaluation.context import Context, Represent, summary
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
 

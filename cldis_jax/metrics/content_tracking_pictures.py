@@ -49,7 +49,7 @@ def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarr
     for axes, title in zip(header, titles):
         axes.set_title(title, fontsize=11)
         axes.axis("off")
-    _legend(header, fastest, strongest)
+    _legend(header, fastest)
     shape = tracking.frames.shape[-3:-1]
     for k, (example, last, moves, recolours, bars) in enumerate(panels):
         example.imshow(tracking.frames[0, k, 0])
@@ -125,7 +125,7 @@ def _as_image(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(values, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _legend(header: np.ndarray, fastest: float, strongest: float) -> None:
+def _legend(header: np.ndarray, fastest: float) -> None:
     """The colour wheel above the column of motion."""
     y, x = np.mgrid[-1:1:101j, -1:1:101j]
     wheel = motion_colours(np.stack([x, y], -1))

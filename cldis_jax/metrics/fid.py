@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from PIL import Image
-from tqdm import tqdm
 
 from cldis_jax.metrics import inception
 
@@ -129,14 +128,6 @@ def tensorflow_resize(images: jax.Array, size: int) -> jax.Array:
         below, above = jnp.take(images, lower, axis=axis), jnp.take(images, upper, axis=axis)
         images = below + (above - below) * fraction
     return images
-
-
-def image_statistics(
-    features: Callable[[np.ndarray], np.ndarray], batches: Iterable[np.ndarray], *, progress: bool = False
-) -> Statistics:
-    """Statistics of images that come in batches [B, H, W, 3] in [-1, 1]."""
-    bar = tqdm(batches, desc="Inception", unit="batch", disable=not progress or None)
-    return running_statistics(map(features, bar))
 
 
 def cached_statistics(path: epath.PathLike, compute: Callable[[], Statistics], *, write: bool = True) -> Statistics:

@@ -69,6 +69,7 @@ def discretize(codes: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
 
     disentanglement_lib, evaluation/metrics/utils.py: histogram_discretizer.
     """
+    codes = codes.astype(np.float64)  # in float32 a code that hardly varies has no room for the bins
     columns = [np.digitize(column, np.histogram(column, num_bins)[1][:-1]) for column in codes.T]
     return np.stack(columns, axis=1)
 

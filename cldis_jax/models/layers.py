@@ -64,7 +64,8 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        groups = math.gcd(32, channels // (2 if channels >= 64 else 4) if self.narrow else channels)
+        least = (2 if channels >= 64 else 4) if self.narrow else 1
+        groups = math.gcd(32, channels, channels // least)
         norm = nn.GroupNorm(groups, epsilon=1e-5, dtype=jnp.float32, name="layer")
         return norm(x.astype(jnp.float32)).astype(x.dtype)
 

@@ -173,6 +173,24 @@ def state(cell: Cell, folder: pathlib.Path) -> tuple[str, str]:
     return "done", ""
 
 
+def occupied(cell: Cell, folder: pathlib.Path) -> str:
+    """How the run or result in a cell's folder differs from the cell; empty where the cell may go on from it.
+
+    A run that ended earlier is trained on.
+    """
+    found = []
+    if (path := folder / "cell.json").exists() and (record := report.read_json(path))["status"] == "done":
+        found.append(record["config"])
+    if (path := folder / "run" / "config.json").exists():
+        found.append(report.read_json(path))
+    for config in found:
+        earlier = flatten(config).get("train.steps", cell.steps) <= cell.steps
+        changed = [line for line in changed_fields(cell, config) if not (earlier and line.startswith("train.steps="))]
+        if changed:
+            return "; ".join(changed)
+    return ""
+
+
 def missing_data(config: ConfigDict) -> str:
     """Why a config's images can't be had; empty if they can."""
     try:
@@ -195,8 +213,8 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, lack: str = "
             "status": "unfinished",
             "error": "",
             "commands": [shlex.join(command) for command in commands(cell, folder)],
-            "commit": commit(),
-            "machine": machine(),
+            "commit": before.get("commit", ""),  # this and the next: of the training
+            "machine": before.get("machine", {}),
             "training_seconds": before.get("training_seconds", 0),
             "evaluation_seconds": before.get("evaluation_seconds", {}),
             "scores": {},
@@ -220,8 +238,7 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, lack: str = "
 def _train(cell: Cell, folder: pathlib.Path, children: Children, record: dict[str, Any]) -> None:
     if trained(cell, folder):
         return
-    for latent in cell.latents:  # of another run
-        (folder / latent / "evaluate.json").unlink(missing_ok=True)
+    record |= {"commit": commit(), "machine": machine()}
     before, start = record["training_seconds"], time.perf_counter()
     try:
         children.run(training_command(cell, folder), folder / "log.txt")
@@ -230,6 +247,8 @@ def _train(cell: Cell, folder: pathlib.Path, children: Children, record: dict[st
     if not trained(cell, folder):
         step = report.read_json(folder / "run" / "main.json")["step"]
         raise CellError(f"{folder / 'run'} has gone on to step {step}, past the {cell.steps} asked for")
+    for latent in cell.latents:  # of the run as it was before
+        (folder / latent / "evaluate.json").unlink(missing_ok=True)
 
 
 def _evaluate(cell: Cell, folder: pathlib.Path, children: Children, record: dict[str, Any]) -> None:
