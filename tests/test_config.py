@@ -89,6 +89,14 @@ def test_steps_to_profile_are_a_range_that_the_run_meets(tiny, steps):
         config_module.validate(tiny)
 
 
+def test_the_checkpoints_that_are_kept_fall_on_a_dispatch(tiny):
+    tiny.train.steps_per_dispatch, tiny.checkpoint.keep_period = 4, 10
+    with pytest.raises(config_module.ConfigError, match=r"keep_period=10 is not a multiple of .*dispatch=4"):
+        config_module.validate(tiny)
+    tiny.checkpoint.keep_period = 20
+    config_module.validate(tiny)
+
+
 def test_nothing_is_described_for_no_device():
     with pytest.raises(flags.IllegalFlagValueError, match="devices=0"):
         flags.FLAGS["devices"].parse("0")

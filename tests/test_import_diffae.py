@@ -201,13 +201,16 @@ def test_wrong_architecture_lists_everything_and_writes_nothing(tmp_path):
 
 
 def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
-    lightning_file(tmp_path / "last.ckpt", small_config(), moments=False)
+    lightning_file(tmp_path / "last.ckpt", small_config(), latent=True, moments=False)
     results = import_diffae.import_checkpoint(
         small_config(), str(tmp_path / "last.ckpt"), str(tmp_path / "a"), "model", None
     )
     assert results["moments_from"] == "assumed"
     assert any("0 and 1 assumed" in note for note in results["notes"])
     np.testing.assert_array_equal(api.load(str(tmp_path / "a")).z_std, np.ones(12))
+    assert any("--latents" in note for note in results["notes"])  # what the prior draws is in units of the deviation
+    assert not (tmp_path / "a" / "latent_prior").exists()
+    assert "of the latent prior, which needs conds_mean and conds_std" in results["unused"].values()
 
     latents = {"conds": torch.zeros(5, 12), "conds_mean": torch.full((1, 12), 3.0), "conds_std": torch.ones(1, 12)}
     torch.save(latents, tmp_path / "latent.pkl")
@@ -215,6 +218,7 @@ def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
         small_config(), str(tmp_path / "last.ckpt"), str(tmp_path / "b"), "model", str(tmp_path / "latent.pkl")
     )
     np.testing.assert_allclose(api.load(str(tmp_path / "b")).z_mean, 3.0, rtol=1e-6)
+    assert (tmp_path / "b" / "latent_prior").exists()
 
 
 def test_half_precision_is_read(tmp_path):

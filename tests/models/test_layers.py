@@ -244,3 +244,14 @@ def test_patches_are_pixels_in_row_order_and_come_back():
     assert patches.shape == (2, 2, 3, 12)
     np.testing.assert_array_equal(patches[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
     np.testing.assert_array_equal(layers.from_patches(patches, 2), x)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(2, 2), (8, 2), (18, 2), (34, 2), (48, 4), (64, 32), (96, 16), (128, 32)]
+)
+def test_narrow_groups_divide_the_channels(channels, groups):
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, channels))
+    actual, _ = layers.GroupNorm(narrow=True).init_with_output(jax.random.key(0), x)
+    grouped = np.asarray(x, np.float64).reshape(16, groups, -1)
+    mean, var = (getattr(grouped, name)(axis=(0, 2), keepdims=True) for name in ("mean", "var"))
+    np.testing.assert_allclose(np.ravel(actual), np.ravel((grouped - mean) / np.sqrt(var + 1e-5)), atol=1e-4)
