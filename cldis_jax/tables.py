@@ -128,9 +128,10 @@ def main() -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out={OUT.value} is not a folder")
     out.mkdir(parents=True, exist_ok=True)
+    failed = 0
     if not COLLECT.value:
         check_free(chosen, out)
-    failed = 0 if COLLECT.value else run(chosen, out)
+        failed = run(chosen, out)
     waited_for = chosen if count == 1 else table.cells  # the last of several jobs writes the table
     unfinished = [c.id for c in waited_for if running.state(c, c.folder(out))[0] not in running.SETTLED]
     if unfinished and not COLLECT.value:
