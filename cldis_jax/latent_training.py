@@ -76,8 +76,10 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
 
     with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:  # which waits for its saves
         restored = checkpoints.restore(prior.abstract_state(config))
-        prior_state = prior.create_state(config, mean, std) if restored is None else restored[0]
-        prior_state = jax.jit(lambda s: s)(prior_state)  # arrays of Orbax may not be donated
+        if restored is None:
+            prior_state = jax.jit(functools.partial(prior.create_state, config))(mean, std)
+        else:
+            prior_state = jax.jit(lambda s: s)(restored[0])  # arrays of Orbax may not be donated
         step, losses = int(prior_state.step), []
         with tqdm(total=total, initial=step, desc="training the prior", unit="step", disable=None) as bar:
             while step < total:

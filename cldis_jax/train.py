@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu import periodic_actions
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -224,6 +223,8 @@ def _profiler(config: ConfigDict, workdir: str):
     """A function of the step that traces `profile_steps` ("start-stop") for TensorBoard."""
     if not config.profile_steps:
         return lambda step: None
+    from clu import periodic_actions  # imports TensorFlow, which takes seconds; a wrong config is told of before
+
     first, last = (int(part) for part in config.profile_steps.split("-"))
     return periodic_actions.Profile(
         logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None, every_secs=None

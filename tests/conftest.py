@@ -9,6 +9,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # a te
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import scenes
@@ -22,22 +23,28 @@ def tiny():
     return scenes.get_config("tiny")
 
 
+@pytest.fixture(scope="module")
+def undrawn():
+    """From here to the end of the file trainings draw no pictures, which take longer than their few steps."""
+    from cldis_jax import pictures, visualize
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "training_pictures", lambda bundle, images: ())
+        patch.setattr(visualize, "curves", lambda history, names: np.zeros((1, 1, 3), np.uint8))
+        yield
+
+
 @pytest.fixture(scope="session")
 def untrained_workdir(tmp_path_factory):
     """A workdir with a checkpoint of the tiny closed loop: random, but with nothing at zero that would hide z."""
-    from cldis_jax import api, checkpoint, state
+    from cldis_jax import checkpoint, state
+    from tests import random_params
 
     config = scenes.get_config("tiny")
-    functions = api.make_functions(config)
-    ema = jax.jit(lambda: state.create_state(functions.networks, config).ema)()
-    leaves, tree = jax.tree.flatten(ema.params)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    leaves = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys)]
     std = jnp.linspace(0.5, 1.5, config.model.latent_dim)
     moments = state.Moments(weight=jnp.ones(()), first=jnp.full_like(std, 0.25), second=jnp.square(std) + 0.0625)
     workdir = str(tmp_path_factory.mktemp("untrained"))
     with checkpoint.Checkpoints(workdir) as checkpoints:
-        ema = ema.replace(params=jax.tree.unflatten(tree, leaves), z_sem=moments, z_disen=moments)
-        checkpoints.save(3, config, ema)
+        checkpoints.save(3, config, random_params.bundle(config, z_sem=moments, z_disen=moments).ema)
         checkpoints.wait()
     return workdir

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cldis_jax import api, checkpoint, diffusion, state
+from cldis_jax import api, checkpoint, diffusion
+from tests import random_params
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,7 @@ def test_a_branch_that_was_not_trained_says_so(tiny, switched_off, calls):
     tiny[section][field] = 0.0
     tiny.distillation.weight = 0.0
     tiny.feedback.mode = "fixed"
-    functions = api.make_functions(tiny)
-    bundle = api.Bundle(functions, jax.jit(lambda: state.create_state(functions.networks, tiny).ema)(), 0)
+    bundle = random_params.bundle(tiny)
     assert bundle.main_latent == ("z_disen" if switched_off == "diffusion.weight" else "z_sem")
     arguments = {"encode": 1, "encode_posterior": 1, "decode_vae": 1, "encode_noise": 3, "decode": 3, "predict": 3}
     for name in calls:

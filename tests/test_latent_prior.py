@@ -32,7 +32,8 @@ def test_large_codes_get_the_published_recipe():
 def test_loss_of_a_silent_network_is_the_mean_absolute_normal():
     """E|eps| = sqrt(2 / pi)."""
     config = small_config()
-    silent = jax.tree.map(jnp.zeros_like, latent_diffusion.init_params(config))
+    shapes = jax.eval_shape(lambda: latent_diffusion.init_params(config))
+    silent = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     loss = jax.jit(functools.partial(latent_diffusion.latent_loss, config))(silent, jnp.ones((20_000, 2)), KEY)
     np.testing.assert_allclose(loss, np.sqrt(2 / np.pi), rtol=0.02)
 
@@ -41,7 +42,7 @@ def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
     config = small_config(ema_decay=0.9, clip_norm=1e-3)
     codes = jax.random.normal(KEY, (50, 2)) * 3 + 1
     mean, std = latent_diffusion.code_moments(np.asarray(codes))
-    before = latent_diffusion.create_state(config, mean, std)
+    before = jax.jit(lambda: latent_diffusion.create_state(config, mean, std))()
     after, loss = jax.jit(functools.partial(latent_diffusion.train_step, config))(codes, before)
     assert 0 < loss < 5
     assert after.step == 1
@@ -62,7 +63,7 @@ def test_samples_follow_the_codes():
     codes = (np.random.default_rng(0).normal(size=(4000, 2)) @ mixing.T + [5, -2]).astype(np.float32)
     mean, std = latent_diffusion.code_moments(codes)
     steps = jax.jit(lambda s: latent_diffusion.train_steps(config, config.train.steps, jnp.asarray(codes), s))
-    trained, _ = steps(latent_diffusion.create_state(config, mean, std))
+    trained, _ = steps(jax.jit(lambda: latent_diffusion.create_state(config, mean, std))())
     prior = latent_diffusion.LatentPrior(config, trained.ema, config.train.steps)
     z = np.asarray(prior.sample(jax.random.key(1), 4000, 100))
     np.testing.assert_allclose(z.mean(0), codes.mean(0), atol=0.1 * std.max())

@@ -13,20 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, checkpoint, navigation, navigation_results, navigation_training, report, state
+from cldis_jax import api, checkpoint, navigation, navigation_results, navigation_training, report
+from tests import random_params
 
 CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
 
 
 @pytest.fixture
 def bundle(tiny):
-    functions = api.make_functions(tiny)
-    ema = jax.jit(lambda: state.create_state(functions.networks, tiny).ema)()
-    # Zero-initialised layers would hide z from the output.
-    ema = ema.replace(
-        params=jax.tree.map(lambda p: p + 0.02 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), ema.params)
-    )
-    return api.Bundle(functions, ema, 0)
+    return random_params.bundle(tiny)
 
 
 def small_config(**fields):

@@ -48,9 +48,10 @@ def test_recovers_known_directions():
     def step(rotation, state):
         return navigation.train_step(config, gratings(rotation), reconstructor, IMAGE, codes, SCALES, state)
 
+    create = jax.jit(lambda: navigation.create_state(config, reconstructor, DIM, IMAGE))
     for seed in (0, 1, 2):
         known = np.linalg.qr(np.random.default_rng(seed).normal(size=(DIM, DIM)))[0].astype(np.float32)
-        state = navigation.create_state(config, reconstructor, DIM, IMAGE)
+        state = create()
 
         def overlaps(state, known=known):
             return np.abs(known.T @ np.asarray(navigation.direction_matrix(config, state.params["directions"])))
@@ -94,7 +95,7 @@ def test_a_start_at_the_axes(basis):
 def test_identity_is_not_learnt():
     config = small_config(basis="identity")
     reconstructor = navigation.make_reconstructor(config)
-    state = navigation.create_state(config, reconstructor, DIM, IMAGE)
+    state = jax.jit(lambda: navigation.create_state(config, reconstructor, DIM, IMAGE))()
     codes = jnp.ones((4, DIM))
     step = functools.partial(navigation.train_step, config, gratings(jnp.eye(DIM)), reconstructor, IMAGE)
     after, _ = jax.jit(step)(codes, SCALES, state)

@@ -2,12 +2,12 @@
 
 import types
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cldis_jax import api, pictures, state
+from cldis_jax import pictures, state
+from tests import random_params
 
 
 @pytest.mark.parametrize("num", [1, 3, 4, 9])
@@ -26,11 +26,9 @@ def test_chunks_are_of_one_size_and_change_nothing(num):
 
 @pytest.fixture
 def bundle(tiny):
-    functions = api.make_functions(tiny)
-    ema = jax.jit(lambda: state.create_state(functions.networks, tiny).ema)()
     std = jnp.array([0.1, 3.0, *[0.2] * 8])
     moments = state.Moments(weight=jnp.ones(()), first=jnp.zeros(10), second=jnp.square(std))
-    return api.Bundle(functions, ema.replace(z_sem=moments, z_disen=moments), 5)
+    return random_params.bundle(tiny, step=5, z_sem=moments, z_disen=moments)
 
 
 def images_of(bundle, num):

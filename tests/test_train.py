@@ -75,7 +75,7 @@ def test_the_pictures_are_written(finished):
     assert sizes["traversals_z_sem"][1] > 10 * 64  # a row for each of the ten latents
 
 
-def test_a_resumed_run_is_bit_identical(finished, short, tmp_path):
+def test_a_resumed_run_is_bit_identical(finished, undrawn, short, tmp_path):
     short.train.steps = 4
     first = train.train(short, str(tmp_path))
     short.train.steps = 8
@@ -104,7 +104,7 @@ SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("remove", "garbage
 
 
 @pytest.mark.parametrize("how", ["truncate", *SLOW])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, short, tmp_path, how, caplog):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, undrawn, short, tmp_path, how, caplog):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     os.remove(workdir / "main.json")
@@ -141,7 +141,7 @@ def test_a_start_that_failed_claims_nothing(finished, short, tmp_path):
     assert saved["model"]["latent_dim"] == 7
 
 
-def test_results_of_an_earlier_stop_are_not_shown(finished, short, tmp_path):
+def test_results_of_an_earlier_stop_are_not_shown(finished, undrawn, short, tmp_path):
     """Killed between its last save and its results, in a workdir that an earlier version had begun."""
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
@@ -163,7 +163,7 @@ def test_other_images_are_refused(finished, short, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_run_starts_from_anothers_parameters(finished, short, tmp_path, monkeypatch):
+def test_a_run_starts_from_anothers_parameters(finished, undrawn, short, tmp_path, monkeypatch):
     """... and waits for its last save while it still defers signals."""
     handlers = []
     wait = checkpoint.Checkpoints.wait
@@ -257,6 +257,7 @@ def test_one_trace_and_a_donated_state(short, monkeypatch):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
 
 
+@pytest.mark.slow
 def test_steps_in_one_dispatch_are_the_same_steps(short):
     """K steps by lax.scan against K calls, on the same batches."""
     images = np.random.default_rng(0).integers(0, 255, (2, 8, 16, 16, 3)).astype(np.uint8)
@@ -314,7 +315,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_save(tmp_path):
     [
         ("--config.model.latnt_dim=3", "latnt_dim"),
         ("--config.feedback.mode=wrong", "timestep, progress, gain, anneal, fixed"),
-        ("--config.data.image_size=18", "can't be halved"),
+        pytest.param("--config.data.image_size=18", "can't be halved", marks=pytest.mark.slow),
         ("--workdir=/proc/nowhere", "can't be written"),
     ],
 )

@@ -1,5 +1,7 @@
 """The beta-VAE: its convolutions against XLA's own strided ones, sizes, parameter counts, initial law."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,11 +73,11 @@ def test_the_signal_reaches_the_latent_and_the_pixels():
     vae = BetaVAE(image_size=32, channels=3, latent_dim=10)
     x = jax.random.uniform(jax.random.key(0), (64, 3), minval=-1, maxval=1)  # 64 images, a colour each
     x = jnp.broadcast_to(x[:, None, None], (64, 32, 32, 3))
-    params = vae.init(jax.random.key(1), x)
-    mean, _ = vae.apply(params, x, method="encode")
+    params = jax.jit(vae.init)(jax.random.key(1), x)
+    mean, _ = jax.jit(functools.partial(vae.apply, method="encode"))(params, x)
     assert jnp.median(mean.std(axis=0)) > 0.2  # .001 by PyTorch's default law
     z = jax.random.normal(jax.random.key(2), (64, 10))
-    assert vae.apply(params, z, method="decode").std(axis=0).mean() > 0.3
+    assert jax.jit(functools.partial(vae.apply, method="decode"))(params, z).std(axis=0).mean() > 0.3
 
 
 @pytest.mark.parametrize(
@@ -110,10 +112,14 @@ def test_the_standard_network_of_64_pixels_layer_by_layer():
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (24, 3), (32, 3), (128, 1)])
 def test_shapes_and_float32_results(size, channels):
     vae = BetaVAE(size, channels, latent_dim=4, base_channels=4, hidden_dim=8, dtype=jnp.bfloat16)
-    x = jax.random.uniform(jax.random.key(0), (2, size, size, channels), minval=-1, maxval=1)
-    params = vae.init(jax.random.key(1), x)
-    mean, log_var = vae.apply(params, x, method="encode")
-    decoded = vae.apply(params, mean, method="decode")
+
+    def run(x):
+        params = vae.init(jax.random.key(1), x)
+        mean, log_var = vae.apply(params, x, method="encode")
+        return params, mean, log_var, vae.apply(params, mean, method="decode")
+
+    x = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
+    params, mean, log_var, decoded = jax.eval_shape(run, x)
     assert mean.shape == log_var.shape == (2, 4)
     assert decoded.shape == x.shape
     assert {mean.dtype, log_var.dtype, decoded.dtype} == {jnp.dtype(jnp.float32)}
@@ -123,17 +129,17 @@ def test_shapes_and_float32_results(size, channels):
 def test_bfloat16_stays_close_to_float32():
     x = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3), minval=-1, maxval=1)
     exact, rounded = (BetaVAE(16, 3, 4, 8, 16, dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    params = exact.init(jax.random.key(1), x)
-    expected, actual = exact.apply(params, x), rounded.apply(params, x)
+    params = jax.jit(exact.init)(jax.random.key(1), x)
+    expected, actual = jax.jit(exact.apply)(params, x), jax.jit(rounded.apply)(params, x)
     assert 0 < jnp.abs(actual - expected).max() < 0.02
 
 
 def test_raw_output_may_leave_the_image_range():
     """Logits or means: no squashing function belongs to the network."""
     vae = BetaVAE(16, 3, 4, 8, 16)
-    params = vae.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    params = jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     shifted = jax.tree.map(lambda leaf: leaf, params)
     shifted["params"]["decoder_convs_2"]["bias"] = jnp.array([-30.0, 0.0, 30.0])
-    out = vae.apply(shifted, jnp.zeros((1, 4)), method="decode")
+    out = jax.jit(functools.partial(vae.apply, method="decode"))(shifted, jnp.zeros((1, 4)))
     assert out[..., 0].max() < -25
     assert out[..., 2].min() > 25

@@ -24,7 +24,7 @@ def silu(x):
 
 def test_layers_equal_the_formulas():
     mlp = LatentMLP(num_layers=3, hidden_dim=16, embed_dim=8)
-    params = mlp.init(jax.random.key(1), Z, T)["params"]
+    params = jax.jit(mlp.init)(jax.random.key(1), Z, T)["params"]
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 
     def linear(name, x):
@@ -41,12 +41,12 @@ def test_layers_equal_the_formulas():
         h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
         h = silu(h * p[f"norm_{i}"]["scale"] + p[f"norm_{i}"]["bias"])
     expected = linear("head", np.concatenate([h, z], -1))
-    np.testing.assert_allclose(mlp.apply({"params": params}, Z, T), expected, atol=2e-4)
+    np.testing.assert_allclose(jax.jit(mlp.apply)({"params": params}, Z, T), expected, atol=2e-4)
 
 
 def test_time_matters_and_starts_at_order_one():
     mlp = LatentMLP(num_layers=4, hidden_dim=128, embed_dim=64)
-    params = mlp.init(jax.random.key(2), Z, T)
-    early, late = (mlp.apply(params, Z, jnp.full(3, t)) for t in (0, 999))
+    params = jax.jit(mlp.init)(jax.random.key(2), Z, T)
+    early, late = (jax.jit(mlp.apply)(params, Z, jnp.full(3, t)) for t in (0, 999))
     assert jnp.abs(early - late).max() > 1e-2
     assert 0.05 < jnp.std(early) < 5

@@ -1,5 +1,7 @@
 """The building blocks against their formulas, computed independently in float64 NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,13 @@ def random(seed, *shape):
 
 def randomised(params, seed=9):
     """All parameters random and of order one, those that start at zero too."""
-    leaves, tree = jax.tree.flatten(params)
-    return jax.tree.unflatten(tree, [0.4 * random(seed + i, *leaf.shape) for i, leaf in enumerate(leaves)])
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.4 * rng.normal(size=leaf.shape), jnp.float32), params)
 
 
-def init(module, *inputs):
+def init(module, *inputs, **static):
     """Random parameters as jnp, and the same ones as float64 NumPy, the inner `layer` taken off."""
-    params = randomised(module.init(jax.random.key(0), *inputs)["params"])
+    params = randomised(jax.eval_shape(functools.partial(module.init, **static), jax.random.key(0), *inputs)["params"])
     return params, {name: jax.tree.map(lambda p: np.asarray(p, np.float64), p["layer"]) for name, p in params.items()}
 
 
@@ -124,7 +126,7 @@ def test_ada_gn_is_time_scale_then_time_shift_then_z_scale():
 def test_res_block_equals_the_formulas(resize, with_z, features):
     x, t_emb, z = random(1, 2, 4, 4, 8), random(2, 2, 6), random(3, 2, 5) if with_z else None
     block = layers.ResBlock(features, dropout=0.5, resize=resize)
-    params, p = init(block, x, t_emb, z, False)
+    params, p = init(block, x, t_emb, z, train=False)
     assert ("z_scale" in p) == with_z
     assert ("skip" in p) == (features != 8)
 
@@ -136,7 +138,8 @@ def test_res_block_equals_the_formulas(resize, with_z, features):
         h = h * (1 + linear(p["z_scale"], silu(np.asarray(z, np.float64)))[:, None, None])
     skip = linear(p["skip"], resized(x64)) if "skip" in p else resized(x64)
     expected = skip + conv3x3(p["conv_out"], silu(h))
-    np.testing.assert_allclose(block.apply({"params": params}, x, t_emb, z, False), expected, rtol=1e-3, atol=1e-3)
+    actual = jax.jit(block.apply, static_argnums=4)({"params": params}, x, t_emb, z, False)
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("resize", [None, "down"])
@@ -149,7 +152,7 @@ def test_encoder_block_is_one_convolution_beside_the_skip(resize, features):
     skip = linear(p["skip"], resized(x64)) if features != 8 else resized(x64)
     expected = skip + conv3x3(p["conv_in"], resized(silu(group_norm(x64, 8, p["norm_in"]))))
     assert set(p) == {"norm_in", "conv_in"} | ({"skip"} if features != 8 else set())
-    np.testing.assert_allclose(block.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(block.apply)({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def attention(q, k, v):
@@ -173,7 +176,7 @@ def test_self_attention_equals_the_formula(heads):
             q, k, v = (qkv[image, :, 3 * c * head + c * i : 3 * c * head + c * (i + 1)] for i in range(3))
             outputs[image, :, c * head : c * (head + 1)] = attention(q, k, v)
     expected = x64 + linear(p["project"], outputs).reshape(x.shape)
-    np.testing.assert_allclose(module.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(module.apply)({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -191,7 +194,7 @@ def test_cross_attention_equals_the_formula(heads):
             part = np.s_[image, :, c * head : c * (head + 1)]
             outputs[part] = attention(q[part], k[part], v[part])
     expected = x64 + linear(p["project"], outputs).reshape(x.shape)
-    np.testing.assert_allclose(module.apply({"params": params}, x, tokens), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(module.apply)({"params": params}, x, tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_attention_softmax_is_float32_under_bfloat16():
@@ -209,33 +212,33 @@ def test_attention_softmax_is_float32_under_bfloat16():
 def test_attention_starts_as_the_identity(module):
     x = random(1, 2, 4, 4, 8)
     inputs = (x,) if isinstance(module, layers.SelfAttention) else (x, random(2, 2, 5, 4))
-    out, _ = module.init_with_output(jax.random.key(0), *inputs)
+    out, _ = jax.jit(module.init_with_output)(jax.random.key(0), *inputs)
     np.testing.assert_array_equal(out, x)
 
 
 def test_each_token_depends_on_its_own_scalar_alone_and_through_its_own_weights():
     z = random(1, 2, 5)
     module = layers.ScalarTokens(token_dim=3)
-    params = module.init(jax.random.key(0), z)
-    jacobian = jax.jacobian(lambda z: module.apply(params, z))(z)  # [B, token, token_dim, B, scalar]
+    params = jax.jit(module.init)(jax.random.key(0), z)
+    jacobian = jax.jit(jax.jacobian(lambda z: module.apply(params, z)))(z)  # [B, token, token_dim, B, scalar]
     influence = jnp.abs(jacobian).sum(axis=2).reshape(10, 10)
     assert (influence[~np.eye(10, dtype=bool)] == 0).all()
     assert (influence.diagonal() > 0).all()
-    same = module.apply(params, jnp.ones((1, 5)))[0]
+    same = jax.jit(module.apply)(params, jnp.ones((1, 5)))[0]
     assert len(np.unique(np.asarray(same), axis=0)) == 5
 
 
 def test_token_mlp_equals_the_formula():
     module = layers.ScalarTokens(token_dim=3)
     z = random(1, 2, 5)
-    params = randomised(module.init(jax.random.key(0), z)["params"])
+    params = randomised(jax.eval_shape(module.init, jax.random.key(0), z)["params"])
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[4], params["mlp"])  # the last scalar's own weights
     h = np.asarray(z, np.float64)[:, 4:]
     for i, width in enumerate((64, 128, 3)):
         h = linear(p[f"dense_{i}"]["layer"], h)
         assert h.shape == (2, width)
         h = np.where(h > 0, h, np.expm1(np.minimum(h, 0))) if i < 2 else h
-    np.testing.assert_allclose(module.apply({"params": params}, z)[:, 4], h, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(jax.jit(module.apply)({"params": params}, z)[:, 4], h, rtol=1e-3, atol=1e-3)
 
 
 def test_patches_are_pixels_in_row_order_and_come_back():

@@ -1,5 +1,7 @@
 """The semantic encoder: its blocks, its initial law, its switches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ def initialised(module, x=X):
 
 def test_z_is_float32_and_differs_between_images():
     module = encoder()
-    z = module.apply(initialised(module), X)
+    z = jax.jit(module.apply)(initialised(module), X)
     assert z.shape == (2, 5)
     assert z.dtype == jnp.float32
     assert (jnp.abs(z[0] - z[1]) > 0).all()
@@ -56,7 +58,7 @@ def test_blocks_hold_one_convolution():
 def test_z_is_a_linear_read_out_of_the_mean_over_positions():
     module = encoder()
     params = initialised(module)
-    z, captured = module.apply(params, X, capture_intermediates=True)
+    z, captured = jax.jit(functools.partial(module.apply, capture_intermediates=True))(params, X)
     normalised = np.asarray(captured["intermediates"]["norm"]["__call__"][0], np.float64)
     assert normalised.shape == (2, 4, 4, 16)
     pooled = (normalised / (1 + np.exp(-normalised))).mean(axis=(1, 2))
@@ -82,6 +84,6 @@ def test_rematerialised_blocks_give_the_same_gradients():
 
 def test_bfloat16_stays_close_to_float32():
     params = initialised(encoder())
-    exact, rounded = encoder().apply(params, X), encoder(dtype=jnp.bfloat16).apply(params, X)
+    exact, rounded = (jax.jit(module.apply)(params, X) for module in (encoder(), encoder(dtype=jnp.bfloat16)))
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.abs(exact - rounded).max() < 0.03

@@ -7,6 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from cldis_jax.models.unet import UNet
+from tests import random_params
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
 T = jnp.array([3, 700])
@@ -21,10 +22,8 @@ def unet(**changes):
 
 def randomised(params):
     """Every parameter moved, so that no layer is zero any more."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    moved = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys)]
-    return jax.tree.unflatten(tree, moved)
+    rng = np.random.default_rng(7)
+    return jax.tree.map(lambda leaf: leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32), params)
 
 
 @pytest.fixture(scope="module", params=CONDITIONINGS)
@@ -191,10 +190,11 @@ def test_skips_join_last_in_first_out():
 
 def test_patches_enter_before_the_stem_and_leave_after_the_head():
     module = unet(patch_size=2)
-    params = jax.jit(module.init)(jax.random.key(0), X, T, Z)
+    params = random_params.draw(jax.eval_shape(module.init, jax.random.key(0), X, T, Z))
     assert params["params"]["stem"]["layer"]["kernel"].shape == (3, 3, 12, 8)
     head = params["params"]["head"]["layer"]
     assert head["kernel"].shape == (3, 3, 8, 12)
-    head["bias"] = jnp.arange(12.0)  # over (row, column, colour) of a patch
+    head["kernel"] = np.zeros_like(head["kernel"])
+    head["bias"] = np.arange(12.0, dtype=np.float32)  # over (row, column, colour) of a patch
     out = jax.jit(module.apply)(params, X, T, Z)
     np.testing.assert_array_equal(out, np.tile(np.arange(12.0).reshape(1, 2, 2, 3), (2, 4, 4, 1)))
