@@ -20,12 +20,6 @@ def unet(**changes):
     return UNet(**(sizes | {"attention_resolutions": (4,), "token_dim": 4} | changes))
 
 
-def randomised(params):
-    """Every parameter moved, so that no layer is zero any more."""
-    rng = np.random.default_rng(7)
-    return jax.tree.map(lambda leaf: leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32), params)
-
-
 @pytest.fixture(scope="module", params=CONDITIONINGS)
 def model(request):
     """(conditioning, module, fresh parameters); the compiled initialisation serves several tests."""
@@ -66,11 +60,11 @@ def test_z_has_no_gradient_at_the_start_and_one_in_every_coordinate_later(model)
     _, module, params = model
     gradient = jax.jit(jax.grad(lambda z, params: (module.apply(params, X, T, z) * X).sum()))
     assert (gradient(Z, params) == 0).all()
-    assert (jnp.abs(gradient(Z, randomised(params))) > 1e-6).all()
+    assert (jnp.abs(gradient(Z, random_params.draw(params))) > 1e-6).all()
 
 
 def test_images_of_a_batch_do_not_mix(model, apply):
-    params = randomised(model[2])
+    params = random_params.draw(model[2])
     before = apply(params, X, T, Z)
     after = apply(params, X.at[1].add(1), T.at[1].set(0), Z.at[1].add(1))
     np.testing.assert_allclose(before[0], after[0], rtol=1e-5, atol=1e-5)
@@ -78,7 +72,7 @@ def test_images_of_a_batch_do_not_mix(model, apply):
 
 
 def test_time_matters_and_may_be_integer_or_real(model, apply):
-    params = randomised(model[2])
+    params = random_params.draw(model[2])
     out = apply(params, X, T, Z)
     np.testing.assert_allclose(out, apply(params, X, T.astype(jnp.float32), Z), rtol=1e-5, atol=1e-5)
     assert jnp.abs(out - apply(params, X, T + 100, Z)).max() > 1e-2
@@ -86,7 +80,7 @@ def test_time_matters_and_may_be_integer_or_real(model, apply):
 
 def test_dropout_acts_in_training_alone(model):
     _, module, params = model
-    params = randomised(params)
+    params = random_params.draw(params)
     apply = jax.jit(module.apply, static_argnames="train")
     rngs = [{"dropout": jax.random.key(i)} for i in (1, 2)]
     in_training = [apply(params, X, T, Z, train=True, rngs=rng) for rng in rngs]
@@ -97,7 +91,7 @@ def test_dropout_acts_in_training_alone(model):
 
 def test_bfloat16_stays_close_to_float32_and_returns_float32(model, apply):
     conditioning, _, params = model
-    params = randomised(params)
+    params = random_params.draw(params)
     exact = apply(params, X, T, Z)
     rounded = jax.jit(unet(conditioning=conditioning, dtype=jnp.bfloat16).apply)(params, X, T, Z)
     assert rounded.dtype == jnp.float32
@@ -110,7 +104,7 @@ def test_rematerialised_blocks_give_the_same_parameters_outputs_and_gradients(mo
     remat = unet(conditioning=conditioning, remat=True)
     shapes = jax.eval_shape(remat.init, jax.random.key(2), X, T, Z)
     assert jax.tree.map(lambda leaf: leaf.shape, shapes) == jax.tree.map(lambda leaf: leaf.shape, fresh)
-    params, rngs = randomised(fresh), {"dropout": jax.random.key(0)}
+    params, rngs = random_params.draw(fresh), {"dropout": jax.random.key(0)}
 
     def gradient(module):
         return jax.jit(jax.grad(lambda z: (module.apply(params, X, T, z, train=True, rngs=rngs) ** 2).sum()))(Z)
