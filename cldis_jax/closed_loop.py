@@ -99,7 +99,8 @@ def closed_loop_loss(
     if has_vae:
         encoded = x_t if config.feedback.encode_noisy else x0
         mean, log_var = networks.beta_vae.apply({"params": params["beta_vae"]}, encoded, method="encode")
-        z_disen = mean + jnp.exp(0.5 * log_var) * jax.random.normal(keys["z"], mean.shape)
+        noise = jnp.exp(0.5 * log_var) * jax.random.normal(keys["z"], mean.shape)
+        z_disen = mean + noise
 
     # The backbone: z_sem = E_sem(x_0), which conditions every denoising step.
     if has_diffusion:
@@ -134,9 +135,15 @@ def closed_loop_loss(
         else:
             capacity = feedback.capacity
             total_kl = kl.sum(-1).mean()
-        decoded = networks.beta_vae.apply({"params": params["beta_vae"]}, z_disen, method="decode")
         c = config.vae
-        reconstruction = losses.negative_log_likelihood(c.likelihood, x0, decoded, c.gaussian_std).mean()
+
+        def nll(z):
+            decoded = networks.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
+            return losses.negative_log_likelihood(c.likelihood, x0, decoded, c.gaussian_std).mean()
+
+        reconstruction = nll(z_disen)
+        if c.antithetic:  # Wu et al. 2019: noise that the two have in common cancels
+            reconstruction = (reconstruction + nll(mean - noise)) / 2
         penalty = losses.capacity_penalty(c.capacity_form, total_kl, capacity, c.beta, c.beta_min).mean()
         L_vae = reconstruction + penalty
         scalars |= {

@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
         "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
     )
     config.vae.beta_min = 1.0  # hinge only
+    config.vae.antithetic = False  # decode mu - sigma eps as well as mu + sigma eps: a gradient of less noise [choice]
     config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
     config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
     config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks

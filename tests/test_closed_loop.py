@@ -101,6 +101,21 @@ def test_L_vae(config, form):
     np.testing.assert_allclose(output.scalars["vae/reconstruction"], expected, rtol=1e-4)
 
 
+def test_antithetic_pairs_cancel_the_noise_of_a_linear_decoder(config):
+    config.vae.likelihood, config.vae.antithetic = "gaussian", True
+    _, output, gradient = run(config)
+    noise = np.exp(np.array([-0.5, -1.0, 0.0])) * np.asarray(jax.random.normal(jax.random.fold_in(KEY, 2), (6, LATENT)))
+    x, mu = np.asarray(X0), np.asarray(X0).mean(axis=(1, 2, 3))  # the three means add up to 2 mu
+    error = (x - (2 * mu / 3).reshape(-1, 1, 1, 1)).reshape(6, -1)
+    variance = 16 * noise.mean(-1) ** 2  # of 16 pixels: all that is left of the noise
+    constant = 16 * (np.log(0.5) + 0.5 * np.log(2 * np.pi))
+    expected = (0.5 * ((error**2).sum(-1) + variance) / 0.5**2).mean() + constant
+    np.testing.assert_allclose(output.scalars["vae/reconstruction"], expected, rtol=1e-5)
+    kl = 4 * np.sign(output.scalars["vae/kl"] - 5) * (mu[:, None] ** 2 * [2.0, 1.0, -1.0]).mean(0)
+    without_noise = -(error.sum(-1) * mu / 3 / 0.5**2).mean() + kl
+    np.testing.assert_allclose(gradient["beta_vae"]["m"][0], without_noise, rtol=1e-4)
+
+
 def test_the_sum_and_its_weights(config):
     config.distillation.weight, config.vae.weight, config.diffusion.weight = 0.3, 0.7, 1.3
     value, output, _ = run(config)

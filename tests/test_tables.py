@@ -253,6 +253,15 @@ def test_what_a_missing_vae_would_have_been_does_not_count(tmp_path):
     assert running.changed_fields(alone, with_one) != []  # a VAE that was there counts
 
 
+def test_a_field_that_a_record_lacks_was_at_its_default(tmp_path):
+    (loop,) = only(make(seeds=1), "cldis_adagn").cells
+    record = config_to_json(cells.resolve(loop))
+    del record["vae"]["antithetic"]
+    on, off = (dataclasses.replace(loop, overrides=loop.overrides | {"vae.antithetic": x}) for x in (True, False))
+    assert running.changed_fields(off, record) == []
+    assert running.changed_fields(on, record) == ["vae.antithetic=False, not True"]
+
+
 def test_published_rows_stand_below_with_their_source(tmp_path):
     table = make(seeds=1)
     collected = collecting.collect(table, tmp_path)

@@ -115,20 +115,25 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
     return [training_command(cell, folder), *(evaluation_command(cell, latent, folder) for latent in cell.latents)]
 
 
-OF_THE_VAE = ("vae.", "distillation.", "feedback.")
+OF_A_BRANCH = {  # fields that say nothing where its weight is 0
+    "vae.weight": ("vae.", "distillation.", "feedback."),
+    "diffusion.weight": ("diffusion.", "distillation.", "feedback.swap_"),
+}
 
 
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     """How the config of a run differs from what the cell asks for.
 
-    Fields that only one of them has don't count, nor do those of a VAE that both go without.
+    A field that the record does not have yet was as in configs/default.py; one that is no more doesn't count, nor do
+    those of a branch that both go without.
     """
-    asked, found = flatten(config_to_json(resolve(cell))), flatten(recorded)
-    if asked["vae.weight"] == found.get("vae.weight") == 0:
-        asked = {name: value for name, value in asked.items() if not name.startswith(OF_THE_VAE)}
+    asked, found = flatten(config_to_json(resolve(cell))), flatten(default.get_config()) | flatten(recorded)
+    for weight, fields in OF_A_BRANCH.items():
+        if asked[weight] == found[weight] == 0:
+            asked = {name: value for name, value in asked.items() if not name.startswith(fields)}
     return [
         f"{name}={found[name]}, not {asked[name]}"
-        for name in sorted(asked.keys() & found.keys())
+        for name in sorted(asked)
         if asked[name] != found[name] and (name == "train.steps" or not is_free(name))
     ]
 
