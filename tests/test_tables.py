@@ -253,6 +253,18 @@ def test_what_a_missing_vae_would_have_been_does_not_count(tmp_path):
     assert running.changed_fields(alone, with_one) != []  # a VAE that was there counts
 
 
+def test_what_a_missing_denoiser_would_have_heard_does_not_count(tmp_path):
+    (alone,) = only(make(seeds=1), "beta_vae").cells
+    record = config_to_json(cells.resolve(alone))
+    unheard = {"distillation.listen_steps": 99, "feedback.swap_steps": 99}
+    other, noisy = (
+        dataclasses.replace(alone, overrides=alone.overrides | changed)
+        for changed in (unheard, unheard | {"diffusion.beta_end": 0.5})
+    )
+    assert running.changed_fields(other, record) == []
+    assert len(running.changed_fields(noisy, record)) == 1
+
+
 def test_a_field_that_a_record_lacks_was_at_its_default(tmp_path):
     (loop,) = only(make(seeds=1), "cldis_adagn").cells
     record = config_to_json(cells.resolve(loop))

@@ -117,7 +117,7 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
 
 OF_A_BRANCH = {  # fields that say nothing where its weight is 0
     "vae.weight": ("vae.", "distillation.", "feedback."),
-    "diffusion.weight": ("diffusion.", "distillation.", "feedback.swap_"),
+    "diffusion.weight": ("distillation.", "feedback.swap_"),  # x_t and C(t) are the schedule's all the same
 }
 
 
