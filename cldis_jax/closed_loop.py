@@ -158,7 +158,9 @@ def closed_loop_loss(
     if distils:
         c = config.distillation
         teacher = mean if c.teacher_gradient else jax.lax.stop_gradient(mean)
-        L_dt = losses.distillation(c.form, z_sem, teacher, jax.lax.stop_gradient(log_var), c.sigma_floor).mean()
+        frozen_log_var, told = jax.lax.stop_gradient((log_var, kl.mean(0, keepdims=True)))
+        heed = jnp.minimum(told, 1) if c.weigh_units else 1.0  # a unit left silent has the prior's distribution already
+        L_dt = losses.distillation(c.form, z_sem, teacher, frozen_log_var, c.sigma_floor, heed).mean()
         if c.schedule == "adaptive":  # a teacher that says little is listened to little
             said = jax.lax.stop_gradient(scalars["vae/kl"]) / config.feedback.max_capacity
             lambda_dt = lambda_dt * jnp.clip(said, 0, 1)

@@ -117,6 +117,8 @@ def _validate_together(config: ConfigDict) -> None:
         )
     if config.distillation.schedule == "adaptive" and feedback.max_capacity == 0:
         raise ConfigError("distillation.schedule='adaptive' divides by feedback.max_capacity, which is 0")
+    if config.distillation.weigh_units and config.distillation.form == "softmax":
+        raise ConfigError("distillation.weigh_units=True needs distillation.form kl or mse: softmax has no units apart")
     if config.data.batch_size < 2 * config.train.accumulate and diffusion_on:
         raise ConfigError(
             f"data.batch_size={config.data.batch_size} gives micro-batches below 2 images: nothing to shuffle z with"

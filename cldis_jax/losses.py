@@ -42,15 +42,22 @@ def capacity_penalty(form: str, kl: jax.Array, capacity: jax.Array, beta: float,
     return beta * jax.nn.relu(kl - capacity) + beta_min * kl
 
 
-def distillation(form: str, z_sem: jax.Array, mean: jax.Array, log_var: jax.Array, sigma_floor: float) -> jax.Array:
+def distillation(
+    form: str,
+    z_sem: jax.Array,
+    mean: jax.Array,
+    log_var: jax.Array,
+    sigma_floor: float,
+    unit_weight: jax.Array | float = 1.0,
+) -> jax.Array:
     """How far z_sem is from what the VAE's posterior says, [B]; z_sem, mean and log_var are [B, d].
 
     kl: KL between Gaussians centred on z_sem and on mean, both of variance exp(log_var) + sigma_floor^2;
     mse: squared distance, summed over dimensions;
-    softmax: KL(softmax(mean) || softmax(z_sem)) over the dimensions.
+    softmax: KL(softmax(mean) || softmax(z_sem)) over the dimensions; has no `unit_weight` ([1, d], or one for all).
     """
     if form == "kl":
-        return (jnp.square(z_sem - mean) / (2 * (jnp.exp(log_var) + sigma_floor**2))).sum(-1)
+        return (unit_weight * jnp.square(z_sem - mean) / (2 * (jnp.exp(log_var) + sigma_floor**2))).sum(-1)
     if form == "mse":
-        return jnp.square(z_sem - mean).sum(-1)
+        return (unit_weight * jnp.square(z_sem - mean)).sum(-1)
     return optax.losses.kl_divergence(jax.nn.log_softmax(z_sem), jax.nn.softmax(mean))

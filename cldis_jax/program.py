@@ -25,6 +25,7 @@ class Program:
     abstract_state: state.TrainState  # shapes, dtypes and shardings
     abstract_batch: jax.ShapeDtypeStruct  # uint8 [B, H, W, C], or [K, B, H, W, C] with K steps a dispatch
     create: Callable[[], state.TrainState]  # the state before the first step, made where it lives
+    standardize_z_sem: Callable[..., state.TrainState]  # (state before the first step, uint8 images [N, H, W, C])
     update: Callable[..., Any]  # (state, batch) -> (state, scalars); the state given is donated
 
     @property
@@ -67,6 +68,11 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
         ),
         abstract_batch=jax.ShapeDtypeStruct(batch_shape, jnp.uint8, sharding=batch_sharding),
         create=jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh)),
+        standardize_z_sem=jax.jit(
+            functools.partial(state.standardize_z_sem, networks),
+            in_shardings=(shardings, partitioning.replicated(mesh)),
+            out_shardings=shardings,
+        ),
         update=jax.jit(
             steps if stacked else step,
             in_shardings=(shardings, batch_sharding),

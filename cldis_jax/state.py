@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import closed_loop
 from cldis_jax.models import Networks, init_params
+from cldis_jax.models.semantic_encoder import standardize
 
 MOMENT_DECAY = 0.99  # of the latents' moments: a window of some hundred batches
 
@@ -85,6 +86,15 @@ def create_state(networks: Networks, config: ConfigDict, params: dict | None = N
         feedback=closed_loop.initial_feedback(config),
         ema=Averages(params=jax.tree.map(jnp.copy, params), z_sem=moments, z_disen=jax.tree.map(jnp.copy, moments)),
     )
+
+
+def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) -> TrainState:
+    """`state`, of no step yet, with E_sem rescaled: z_sem of mean 0, variance 1 over uint8 images [N, H, W, C]."""
+    encoder = state.params["semantic_encoder"]
+    z_sem = networks.semantic_encoder.apply({"params": encoder}, to_unit_range(images))
+    rescaled = {"semantic_encoder": standardize(encoder, z_sem)}
+    ema = state.ema.replace(params=state.ema.params | jax.tree.map(jnp.copy, rescaled))
+    return state.replace(params=state.params | rescaled, ema=ema)
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:

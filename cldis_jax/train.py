@@ -29,6 +29,7 @@ MEANINGS = {  # fields that change what a network's parameters compute, not thei
     "semantic_encoder": ("model.num_heads", "model.narrow_groups"),
     "beta_vae": ("vae.likelihood",),
 }
+NUM_STANDARD = 256  # training images over which z_sem is standardised at the start
 NUM_MEASURED = 64  # images in the reconstruction errors at the end
 
 
@@ -83,6 +84,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     restored = checkpoints.restore(program.abstract_state)
     if restored is None:
         train_state, start = program.create(), 0
+        if config.model.standardize_z_sem and program.networks.semantic_encoder is not None:
+            images = source.fetch(some_of(train_indices, NUM_STANDARD))
+            train_state = program.standardize_z_sem(train_state, images)
         if config.init_from:
             train_state = own(start_from(config, train_state))
     elif restored[2] >= total_steps and (results := written_results(workdir, restored[2])):

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of the token that each scalar of z becomes
+    config.model.standardize_z_sem = False  # E_sem's head starts so that z_sem has mean 0 and variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
     config.model.narrow_groups = False  # nets of few channels: no group norm of a single channel [choice]; Diff-AE: 32
     config.model.remat = False  # recompute each residual block in the backward pass
@@ -70,6 +71,7 @@ def get_config() -> ConfigDict:
     config.distillation.form = "kl"  # kl | mse | softmax [choice]
     config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
     config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
+    config.distillation.weigh_units = False  # kl, mse: each unit by the teacher's KL, at most 1 nat [choice]
     config.distillation.listen_steps = 0  # steps in which L_dt alone moves z_sem, L_diff does not [choice: 0]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 

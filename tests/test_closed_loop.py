@@ -167,6 +167,23 @@ def test_adaptive_distillation_listens_as_much_as_the_teacher_says(config):
     np.testing.assert_allclose(run(config)[1].scalars["lambda_dt"], 0.2, rtol=1e-6)
 
 
+def test_a_unit_is_heeded_as_much_as_the_teacher_says_in_it(config):
+    """By its KL over the batch, at most 1 nat, which moves z_sem alone: the weight has no gradient of its own."""
+    config.distillation.weigh_units, config.distillation.weight = True, 1.0
+    log_var = np.array([-1.0, -4.0, 0.0])
+    params = PARAMS | {"beta_vae": PARAMS["beta_vae"] | {"log_var": jnp.array([log_var])}}
+    _, output, gradient = run(config, params)
+    x = np.asarray(X0).mean(axis=(1, 2, 3))[:, None]
+    mean, z_sem = x * [2.0, 1.0, -1.0], x * [1.0, -2.0, 3.0]
+    told = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
+    assert told[2] < told[0] < 1 < told[1]
+    by_unit = (z_sem - mean) ** 2 / (2 * (np.exp(log_var) + config.distillation.sigma_floor**2))
+    np.testing.assert_allclose(output.scalars["L_dt"], (by_unit * np.minimum(told, 1)).sum(-1).mean(), rtol=1e-4)
+    config.distillation.weight = 0.0
+    assert float(jnp.abs(gradient["semantic_encoder"]["w"]).max()) > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, run(config, params)[2]["beta_vae"], gradient["beta_vae"])
+
+
 def test_swap_sends_the_denoising_gradient_into_the_vae(config):
     config.distillation.weight = config.vae.weight = 0.0
     assert float(jnp.abs(run(config)[2]["beta_vae"]["m"]).max()) == 0

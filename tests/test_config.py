@@ -97,6 +97,14 @@ def test_the_checkpoints_that_are_kept_fall_on_a_dispatch(tiny):
     config_module.validate(tiny)
 
 
+def test_the_softmax_of_all_units_weighs_none_of_them(tiny):
+    tiny.distillation.weigh_units = True
+    config_module.validate(tiny)
+    tiny.distillation.form = "softmax"
+    with pytest.raises(config_module.ConfigError, match=r"weigh_units=True needs distillation.form kl or mse"):
+        config_module.validate(tiny)
+
+
 def test_nothing_is_described_for_no_device():
     with pytest.raises(flags.IllegalFlagValueError, match="devices=0"):
         flags.FLAGS["devices"].parse("0")

@@ -54,6 +54,18 @@ def test_distillation_kl_is_that_of_two_gaussians():
     np.testing.assert_allclose(losses.distillation("kl", z, mean, log_var, 0.1), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["kl", "mse"])
+def test_distillation_of_some_units(form):
+    rng = np.random.default_rng(0)
+    z, mean, log_var = rng.normal(size=(3, 4, 5))
+    chosen = [0, 3]
+    expected = losses.distillation(form, z[:, chosen], mean[:, chosen], log_var[:, chosen], 0.1)
+    weight = np.array([[1.0, 0, 0, 1, 0]])
+    np.testing.assert_allclose(losses.distillation(form, z, mean, log_var, 0.1, weight), expected, rtol=1e-5)
+    half = losses.distillation(form, z, mean, log_var, 0.1, weight / 2)
+    np.testing.assert_allclose(half, expected / 2, rtol=1e-5)
+
+
 def test_distillation_mse_and_softmax():
     rng = np.random.default_rng(1)
     z, mean = rng.normal(size=(2, 3, 4))

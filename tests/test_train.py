@@ -268,6 +268,20 @@ def test_one_trace_and_a_donated_state(short, monkeypatch):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
 
 
+def test_z_sem_starts_standardized(short):
+    """In the parameters and their moving average, which stay two buffers: the first step donates them."""
+    p = program.make_program(short, partitioning.make_mesh(short))
+    images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
+    train_state = p.standardize_z_sem(p.create(), images)
+    for params in (train_state.params, train_state.ema.params):
+        encoder = {"params": params["semantic_encoder"]}
+        z = p.networks.semantic_encoder.apply(encoder, images.astype(np.float32) / 127.5 - 1)
+        np.testing.assert_allclose(z.mean(0), 0, atol=0.01)
+        np.testing.assert_allclose(z.std(0), 1, rtol=0.01)
+    batch = partitioning.to_global(np.zeros(p.abstract_batch.shape, np.uint8), p.batch_sharding)
+    assert int(p.update(train_state, batch)[0].step) == 1
+
+
 @pytest.mark.slow
 def test_steps_in_one_dispatch_are_the_same_steps(short):
     """K steps by lax.scan against K calls, on the same batches."""

@@ -1,6 +1,7 @@
 """E_sem of Diff-AE: half a U-Net of single-convolution blocks, pooled to z_sem."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -47,3 +48,14 @@ class SemanticEncoder(nn.Module):
         h = block(features, name="middle_block_1")(h)
         h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h)).mean(axis=(1, 2))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
+
+
+def standardize(params: dict[str, Any], z_sem: jax.Array) -> dict[str, Any]:
+    """E_sem's `params`, the last layer rescaled: mean 0 and variance 1 for the images that gave z_sem [N, latent_dim].
+
+    Data-dependent initialisation (Mishkin and Matas 2016), of this layer alone. As drawn, z_sem has a standard
+    deviation near .1, and a unit that nobody asks for stays too small for the U-Net to hear.
+    """
+    layer, mean, std = params["head"]["layer"], z_sem.mean(0), jnp.maximum(z_sem.std(0), 1e-3)
+    rescaled = layer | {"kernel": layer["kernel"] / std[None], "bias": (layer["bias"] - mean) / std}
+    return params | {"head": params["head"] | {"layer": rescaled}}

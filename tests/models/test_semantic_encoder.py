@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from cldis_jax.models.semantic_encoder import SemanticEncoder
+from cldis_jax.models.semantic_encoder import SemanticEncoder, standardize
 
 X = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3), minval=-1, maxval=1)
 
@@ -87,3 +87,17 @@ def test_bfloat16_stays_close_to_float32():
     exact, rounded = (jax.jit(module.apply)(params, X) for module in (encoder(), encoder(dtype=jnp.bfloat16)))
     assert rounded.dtype == jnp.float32
     assert 0 < jnp.abs(exact - rounded).max() < 0.03
+
+
+def test_standardized_z_has_mean_0_and_variance_1():
+    module = encoder()
+    x = jax.random.uniform(jax.random.key(2), (32, 8, 8, 3), minval=-1, maxval=1)
+    params = initialised(module)["params"]
+    z = np.asarray(module.apply({"params": params}, x))
+    standardized = standardize(params, z)
+    expected = (np.asarray(z, np.float64) - np.mean(z, axis=0)) / np.std(z, axis=0)
+    np.testing.assert_allclose(module.apply({"params": standardized}, x), expected, atol=1e-3)
+    kept = flatten_dict({name: layer for name, layer in params.items() if name != "head"})
+    assert all((flatten_dict(standardized)[name] == value).all() for name, value in kept.items())
+    for same in (np.zeros((4, 5)), z[:1]):  # nothing to divide by
+        assert all(jnp.isfinite(value).all() for value in flatten_dict(standardize(params, same)).values())
