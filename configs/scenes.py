@@ -18,6 +18,4 @@ def get_config(size: str = "full") -> ConfigDict:
     config = small_images.get_config(size)
     config.data.source = "scenes"
     config.data.holdout = 0.02
-    if size in ("full", "long"):
-        config.feedback.max_capacity = 7.0  # less than the VAE would say: with time z_sem finds the rest by itself
     return config

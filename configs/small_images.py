@@ -18,6 +18,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.vae.capacity_form = "hinge"
     config.vae.beta = 64.0  # the prices of `cpu` for four times the pixels
     config.vae.beta_min = 8.0
+    config.vae.antithetic = True  # else the third hue may never wake
     config.feedback.mode = "gain"
     config.feedback.lead_capacity = 2.0
     config.feedback.max_capacity = 14.0
@@ -27,9 +28,11 @@ def get_config(size: str = "full") -> ConfigDict:
     config.feedback.swap_steps = 30_000  # as long as z_sem listens; then it adds what z_disen leaves out
     config.distillation.weight = 3e-4
     config.distillation.listen_steps = 30_000  # else z_sem learns in units of its own what z_disen says later
+    config.distillation.weigh_units = True  # else z_sem has no unit left for what z_disen leaves out
     config.train.steps = 100_000
     config.train.ema_decay = 0.999
     config.model.conditioning = "cross_attention"  # the paper's AdaGN: two thirds of the DCI (docs/study_cpu)
+    config.model.standardize_z_sem = True  # the same
     config.model.embed_dim = 256
     config.model.channel_multipliers = (1, 2, 2, 4)
     config.model.encoder_multipliers = (1, 2, 2, 4, 4)
@@ -52,7 +55,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.feedback.swap_steps = 2_000  # by then floor and wall hue are parted
     config.vae.beta = 16.0  # while C binds, one unit opens after the other
     config.vae.beta_min = 2.0  # at 1 a hue may fill two units, at 4 the third hue may never wake
-    config.distillation.listen_steps = 2_000
+    config.distillation.listen_steps = 4_000
     config.train.steps = 18_000
     config.train.picture_every = 1_500
     config.checkpoint.every_steps = 500
@@ -61,6 +64,10 @@ def get_config(size: str = "full") -> ConfigDict:
 
     config.train.steps = 6_000
     config.distillation.weight = 1e-3  # a short run hears most of what it knows from its teacher
+    config.distillation.listen_steps = 2_000
+    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/study_cpu
+    config.distillation.weigh_units = False
+    config.model.standardize_z_sem = False
     if size == "cpu":
         return config
 

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from cldis_jax.checkpoint import flatten
 from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
-from cldis_jax.losses import DISTILLATION_FORMS
 from configs import beta_vae, scenes
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
@@ -71,6 +70,7 @@ def annealed(steps: int) -> dict[str, Any]:
 def variants(config: ConfigDict, steps: int) -> list[Method]:
     """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
     weight = config.distillation.weight
+    whole = {"softmax": {"distillation.weigh_units": False}}  # it has no units apart
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
@@ -79,9 +79,12 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP_MODES),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *(
-            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": weight * DISTILLATION_RATIOS[form]})
-            for form in DISTILLATION_FORMS
+            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": weight * ratio} | whole.get(form, {}))
+            for form, ratio in DISTILLATION_RATIOS.items()
         ),
+        ("L_dt on every unit alike", {"distillation.weigh_units": False}),
+        ("z_sem as drawn", {"model.standardize_z_sem": False}),
+        ("one sample of z_disen", {"vae.antithetic": False}),
         *((f"weight of L_dt {w:g}", {"distillation.weight": w}) for w in (3e-4, 1e-3, 3e-3)),
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
         *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
