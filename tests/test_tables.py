@@ -17,6 +17,7 @@ import pytest
 
 from cldis_jax import cli, report, tables
 from cldis_jax.checkpoint import config_to_json, flatten
+from cldis_jax.losses import DISTILLATION_FORMS
 from cldis_jax.study import cells, chart, collecting, methods, rendering, running
 from configs import beta_vae, scenes
 
@@ -121,6 +122,14 @@ def test_the_ablation_changes_one_choice_at_a_time():
     names = [method.label for method in methods.variants(config, 100)]
     assert "feedback gain" in names
     assert "feedback progress" not in names
+
+
+@pytest.mark.parametrize("scale", cells.SCALES)
+def test_the_ablation_has_the_alternatives_of_the_scale(scale):
+    labels = {cell.label for cell in make("ablation", scale).cells}
+    assert {f"L_dt {form}" for form in DISTILLATION_FORMS if form != "kl"} <= labels
+    unlike = {"L_dt on every unit alike", "z_sem as drawn", "one sample of z_disen"}
+    assert labels & unlike == (set() if scale == "cpu" else unlike)
 
 
 def test_a_floor_is_measured_once_for_each_size_of_the_codes():
