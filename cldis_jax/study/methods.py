@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax.checkpoint import flatten
 from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
+from cldis_jax.losses import DISTILLATION_FORMS
 from configs import beta_vae, scenes
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
@@ -67,10 +68,16 @@ def annealed(steps: int) -> dict[str, Any]:
     return {"feedback.mode": "anneal", "feedback.anneal_steps": max(1, steps // ANNEALED_SHARE)}
 
 
+def distilled(config: ConfigDict, form: str) -> dict[str, Any]:
+    weight = config.distillation.weight * DISTILLATION_RATIOS[form]
+    overrides = {"distillation.form": form, "distillation.weight": weight}
+    if form == "softmax":
+        overrides["distillation.weigh_units"] = False  # it has no units apart
+    return overrides
+
+
 def variants(config: ConfigDict, steps: int) -> list[Method]:
     """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
-    weight = config.distillation.weight
-    whole = {"softmax": {"distillation.weigh_units": False}}  # it has no units apart
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
@@ -78,10 +85,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
         *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP_MODES),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
-        *(
-            (f"L_dt {form}", {"distillation.form": form, "distillation.weight": weight * ratio} | whole.get(form, {}))
-            for form, ratio in DISTILLATION_RATIOS.items()
-        ),
+        *((f"L_dt {form}", distilled(config, form)) for form in DISTILLATION_FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),
         ("one sample of z_disen", {"vae.antithetic": False}),
