@@ -18,6 +18,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.vae.weight = 1.0
     config.vae.capacity_form = "absolute"
     config.vae.beta = config.vae.beta_min = 4.0
+    config.vae.antithetic = False
     config.feedback.mode = "fixed"
     config.feedback.swap_probability = 0.0
     config.feedback.lead_capacity = config.feedback.max_capacity = 0.0  # C = 0: the plain beta-VAE

@@ -22,6 +22,7 @@ from cldis_jax.study import cells, chart, collecting, methods, rendering, runnin
 from configs import beta_vae, scenes
 
 TABLES = [(name, scale) for name in cells.SEEDS for scale in cells.SCALES]
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
 TINY = {"data.image_size": 16, "train.steps": 4, "train.log_every": 4, "train.num_pictures": 2}
 QUICK = {"seeds": 1, "num_images": 400, "num_train": 200, "num_test": 100, "num_votes": 20, "pool": "heldout"}
 
@@ -105,6 +106,29 @@ def test_the_baseline_vae_is_that_of_its_config():
         "train.picture_every",
         "data.holdout",
     }
+
+
+@pytest.mark.parametrize("scale", cells.SCALES)
+def test_the_halves_alone_have_none_of_what_only_the_loop_gains_by(scale):
+    for cell in make("main", scale).cells:
+        config = cells.resolve(cell)
+        if cell.method.startswith("diffae"):
+            assert not config.model.standardize_z_sem
+        elif cell.method.startswith("beta_vae"):
+            assert not config.vae.antithetic
+        elif scale == "long":
+            assert config.model.standardize_z_sem and config.vae.antithetic
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "scale"),
+    [("study_cpu", "main", "cpu"), ("study_cpu", "ablation", "cpu"), ("study_long", "main", "long")],
+)
+def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(folder, name, scale):
+    out = DOCS / folder
+    collected = collecting.collect(make(name, scale), out)
+    assert {cell["status"] for cell in collected.cells} <= {"done", "not run"}
+    assert rendering.to_markdown(collected) == (out / f"{name}.md").read_text()
 
 
 def test_the_ablation_changes_one_choice_at_a_time():
@@ -265,7 +289,7 @@ def test_what_a_missing_vae_would_have_been_does_not_count(tmp_path):
 def test_what_a_missing_denoiser_would_have_heard_does_not_count(tmp_path):
     (alone,) = only(make(seeds=1), "beta_vae").cells
     record = config_to_json(cells.resolve(alone))
-    unheard = {"distillation.listen_steps": 99, "feedback.swap_steps": 99}
+    unheard = {"distillation.listen_steps": 99, "feedback.swap_steps": 99, "model.standardize_z_sem": True}
     other, noisy = (
         dataclasses.replace(alone, overrides=alone.overrides | changed)
         for changed in (unheard, unheard | {"diffusion.beta_end": 0.5})

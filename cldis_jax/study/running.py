@@ -117,7 +117,8 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
 
 OF_A_BRANCH = {  # fields that say nothing where its weight is 0
     "vae.weight": ("vae.", "distillation.", "feedback."),
-    "diffusion.weight": ("distillation.", "feedback.swap_"),  # x_t and C(t) are the schedule's all the same
+    # x_t and C(t) are the schedule's all the same
+    "diffusion.weight": ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
 }
 
 
