@@ -121,12 +121,17 @@ def test_the_halves_alone_have_none_of_what_only_the_loop_gains_by(scale):
 
 
 @pytest.mark.parametrize(
-    ("folder", "name", "scale"),
-    [("study_cpu", "main", "cpu"), ("study_cpu", "ablation", "cpu"), ("study_long", "main", "long")],
+    ("folder", "name", "scale", "seeds"),
+    [
+        ("study_cpu", "main", "cpu", None),
+        ("study_cpu", "ablation", "cpu", None),
+        ("study_long", "main", "long", None),
+        ("study_long", "ablation", "long", 3),
+    ],
 )
-def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(folder, name, scale):
+def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(folder, name, scale, seeds):
     out = DOCS / folder
-    collected = collecting.collect(make(name, scale), out)
+    collected = collecting.collect(make(name, scale, seeds=seeds), out)
     assert {cell["status"] for cell in collected.cells} <= {"done", "not run"}
     assert rendering.to_markdown(collected) == (out / f"{name}.md").read_text()
 
