@@ -62,8 +62,13 @@ def vae_annealed(scale: str, steps: int) -> Method:
     """The VAE alone under a C that rises by itself (Burgess et al. 2018), at the prices found best on scenes."""
     area = 4 if scale == "full" else 1  # found at 32 px; the pixels' sum grows with the image
     alone = {"diffusion.weight": 0.0, "distillation.weight": 0.0, "feedback.swap_probability": 0.0}
-    prices = {"vae.weight": 1.0, "vae.beta": 16.0 * area, "vae.beta_min": 4.0 * area, "feedback.max_capacity": 14.0}
-    prices["vae.antithetic"] = False  # they were found with one sample
+    prices = {
+        "vae.weight": 1.0,
+        "vae.beta": 16.0 * area,
+        "vae.beta_min": 4.0 * area,
+        "vae.antithetic": False,  # they were found with one sample
+        "feedback.max_capacity": 14.0,
+    }
     return Method("β-VAE alone, C annealed", "beta_vae_annealed", annealed(steps) | alone | prices, ("z_disen",))
 
 
