@@ -140,7 +140,7 @@ def test_where_the_denoiser_teaches_the_vae_both_losses_are_means_over_pixels():
     """Else the sum over pixels drowns L_diff in q_phi. Also where the images are of another size than the file's."""
     small = [module.get_config(size) for module in (scenes, sprites) for size in ("cpu", "tiny")]
     swapping = [config for config in (*map(load, CONFIGS), *small) if config.feedback.swap_probability > 0]
-    assert len(swapping) > 8
+    assert len(swapping) > 4
     for config in swapping:
         values = config.data.image_size**2 * config.data.channels
         np.testing.assert_allclose(config.vae.weight, 1 / values, rtol=1e-12)

@@ -304,6 +304,15 @@ def test_what_a_missing_denoiser_would_have_heard_does_not_count(tmp_path):
     assert len(running.changed_fields(noisy, record)) == 1
 
 
+def test_what_an_open_loop_does_not_read_does_not_count():
+    names = ("cldis_no_feedback_C_annealed_no_swap", "cldis_adagn")
+    ramp, gain = only(make("ablation", "long", seeds=1), *names).cells
+    unread = {"feedback.reference": 9.0, "feedback.swap_steps": 99, "feedback.swap_probability": 0.0}
+    for cell, changed in ((ramp, []), (gain, ["feedback.reference=9.0, not 1.5"])):
+        record = config_to_json(cells.resolve(dataclasses.replace(cell, overrides=cell.overrides | unread)))
+        assert running.changed_fields(cell, record) == changed
+
+
 def test_a_field_that_a_record_lacks_was_at_its_default(tmp_path):
     (loop,) = only(make(seeds=1), "cldis_adagn").cells
     record = config_to_json(cells.resolve(loop))

@@ -89,8 +89,8 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
-        ("C annealed", annealed(steps)),
         ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
+        ("C annealed", annealed(steps)),
         *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP_MODES),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *((f"L_dt {form}", distilled(config, form)) for form in DISTILLATION_FORMS),

@@ -115,10 +115,13 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
     return [training_command(cell, folder), *(evaluation_command(cell, latent, folder) for latent in cell.latents)]
 
 
-OF_A_BRANCH = {  # fields that say nothing where its weight is 0
-    "vae.weight": ("vae.", "distillation.", "feedback."),
+UNREAD = {  # fields that say nothing where another has this value
+    ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
     # x_t and C(t) are the schedule's all the same
-    "diffusion.weight": ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
+    ("diffusion.weight", 0): ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
+    ("feedback.swap_probability", 0): ("feedback.swap_steps",),
+    ("feedback.mode", "anneal"): ("feedback.reference",),
+    ("feedback.mode", "fixed"): ("feedback.reference",),
 }
 
 
@@ -126,12 +129,12 @@ def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     """How the config of a run differs from what the cell asks for.
 
     A field that the record does not have yet was as in configs/default.py; one that is no more doesn't count, nor do
-    those of a branch that both go without.
+    those that neither reads.
     """
     asked, found = flatten(config_to_json(resolve(cell))), flatten(default.get_config()) | flatten(recorded)
-    for weight, fields in OF_A_BRANCH.items():
-        if asked[weight] == found[weight] == 0:
-            asked = {name: value for name, value in asked.items() if not name.startswith(fields)}
+    for (name, value), unread in UNREAD.items():
+        if asked.get(name) == found[name] == value:
+            asked = {name: value for name, value in asked.items() if not name.startswith(unread)}
     return [
         f"{name}={found[name]}, not {asked[name]}"
         for name in sorted(asked)
