@@ -1,0 +1,96 @@
+"""The method against values frozen before it was split into files: every variant of the ablation on stand-in networks.
+
+`goldens.json` was written by the code at commit 5a9559b (jax 0.10, one CPU). The values hold to float32 rounding on any
+machine. They change only with the method itself; then say in CHANGELOG.md why.
+"""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cldis_jax import closed_loop, state
+from cldis_jax.study import methods
+from configs import scenes
+from tests.method.stand_ins import KEY, LATENT, NETWORKS, PARAMS, X0
+
+GOLDENS = json.loads(pathlib.Path(__file__).with_name("goldens.json").read_text())
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1)).astype(np.uint8)
+STEPS = {"cpu": 6_000, "long": 18_000}
+
+
+def variants(size):
+    """The baseline of the ablation at a size, all that it changes, and the methods that lack one of the two branches."""
+    config, steps = scenes.get_config(size), STEPS[size]
+    alone = [methods.vae_alone(size), methods.vae_annealed(size, steps), methods.diffae_alone("cross_attention")]
+    for method in (methods.closed_loop("cross_attention"), *methods.variants(config, steps), *alone):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict(method.overrides)
+        changed.model.latent_dim = LATENT
+        changed.data.image_size, changed.data.channels, changed.data.batch_size = 4, 1, 6
+        yield f"{size}/{method.name}", changed
+
+
+CONFIGS = {name: config for size in STEPS for name, config in variants(size)}
+
+
+def branches(config):
+    """The stand-in networks and parameters that a config trains."""
+    networks, params = NETWORKS, dict(PARAMS)
+    if config.vae.weight == 0:
+        networks = networks.replace(beta_vae=None)
+        del params["beta_vae"]
+    if config.diffusion.weight == 0:
+        networks = networks.replace(unet=None, semantic_encoder=None)
+        del params["unet"], params["semantic_encoder"]
+    return networks, params
+
+
+def check(tree, golden):
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    assert golden.keys() <= found.keys()
+    for name, value in golden.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_every_variant_has_its_golden():
+    assert {name for name in CONFIGS if name.startswith("cpu/")} <= GOLDENS.keys() <= CONFIGS.keys()
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_loss_and_gradient(name):
+    config = CONFIGS[name]
+    networks, params = branches(config)
+    feedback = closed_loop.initial_feedback(config).replace(capacity=jnp.float32(5.0))
+
+    @jax.jit
+    def run(params, step):
+        def loss(params):
+            return closed_loop.closed_loop_loss(params, networks, config, X0, feedback, step, KEY)
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    for step in (0, 3, 5000):
+        (_, output), gradient = run(params, jnp.array(step))
+        golden = GOLDENS[name][f"at step {step}"]
+        check(gradient, golden["gradient"])
+        check(output.scalars, golden["scalars"])
+        check({name: getattr(output, name) for name in ("progress", "gain", "zero_gain")}, golden["signals"])
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_three_steps(name):
+    config = CONFIGS[name]
+    networks, params = branches(config)
+    train_state = state.create_state(networks, config, params)
+    step = jax.jit(lambda s: state.train_step(networks, config, s, IMAGES))
+    for _ in range(3):
+        train_state, scalars = step(train_state)
+    golden = GOLDENS[name]["after three steps"]
+    check(train_state.params, golden["params"])
+    check(train_state.ema.params, golden["ema"])
+    check(train_state.feedback, golden["feedback"])
+    check(scalars, golden["scalars"])
