@@ -9,7 +9,9 @@ import json
 import jax
 from absl import flags
 
-from cldis_jax import cli, report, timing
+from cldis_jax import cli
+from cldis_jax.planning import timing
+from cldis_jax.runtime import report
 
 CONFIG = cli.define_config()
 STEPS = flags.DEFINE_integer("steps", 20, "dispatches to time, after the first two", lower_bound=2)

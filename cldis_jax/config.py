@@ -5,8 +5,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from cldis_jax import closed_loop, diffusion, losses, models
+from cldis_jax import models
 from cldis_jax.data import SOURCES
+from cldis_jax.method import closed_loop, diffusion, losses
 
 CHOICES = {
     "data.source": SOURCES,

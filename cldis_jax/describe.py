@@ -11,8 +11,11 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from cldis_jax import cli, cost, data, models, report, state
+from cldis_jax import cli, data, models
 from cldis_jax.config import validate
+from cldis_jax.method import train_step
+from cldis_jax.planning import cost
+from cldis_jax.runtime import report
 
 CONFIG = cli.define_config()
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
@@ -27,7 +30,7 @@ def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
     if config.data.batch_size % (num_devices * config.train.accumulate):
         raise ValueError(f"data.batch_size={config.data.batch_size} is not divisible by {num_devices} devices")
     networks = models.make_networks(config)
-    abstract = jax.eval_shape(functools.partial(state.create_state, networks, config))
+    abstract = jax.eval_shape(functools.partial(train_step.create_state, networks, config))
     parameters = {name: cost.count(abstract.params.get(name, {})) for name in NETWORKS}
     num_images = data.known_size(config.data)
     if num_images is not None:

@@ -16,7 +16,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from cldis_jax import api, cli, editing, image_files, navigation_results, pictures, report, visualize
+from cldis_jax import api, cli
+from cldis_jax.api import editor as editing
+from cldis_jax.api import pictures
+from cldis_jax.data import files as image_files
+from cldis_jax.navigation import results as navigation_results
+from cldis_jax.runtime import report, visualize
 
 WORKDIR = cli.define_workdir()
 IMAGES = flags.DEFINE_string("images", None, "image files with commas between, or a folder of them")

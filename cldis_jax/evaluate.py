@@ -11,15 +11,16 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from cldis_jax import api, checkpoint, cli, evaluation, report
-from cldis_jax.evaluation import tables
+from cldis_jax import api, cli
+from cldis_jax.evaluation import registry, tables
 from cldis_jax.metrics.dci import LEARNERS
 from cldis_jax.metrics.tad import PROTOCOLS
 from cldis_jax.metrics.trackers import TRACKERS
+from cldis_jax.runtime import checkpoint, report
 
-DEFAULT = evaluation.Settings(workdir="")
+DEFAULT = registry.Settings(workdir="")
 WORKDIR = cli.define_model()
-METRICS = flags.DEFINE_list("metrics", ["factor_vae", "mig", "reconstruction"], ", ".join(evaluation.METRICS))
+METRICS = flags.DEFINE_list("metrics", ["factor_vae", "mig", "reconstruction"], ", ".join(registry.METRICS))
 LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "what is scored (default: z_sem; z_disen of a VAE alone)")
 STEP = flags.DEFINE_list(
     "step",
@@ -33,7 +34,7 @@ FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "of every
 POOL = flags.DEFINE_enum(
     "pool",
     DEFAULT.pool,
-    evaluation.POOLS,
+    registry.POOLS,
     "images that samples come from: all, or those held out from training (factor_vae, beta_vae, which choose factors: "
     "always all)",
 )
@@ -67,14 +68,14 @@ INCEPTION = flags.DEFINE_string("inception_weights", "", "fid: file of the Incep
 LPIPS = flags.DEFINE_list("lpips_weights", [], "reconstruction: files of AlexNet and of LPIPS")
 
 
-def settings_of(bundle: api.Bundle) -> evaluation.Settings:
+def settings_of(bundle: api.Bundle) -> registry.Settings:
     """What the flags ask of a model; raises ValueError for numbers of steps that it can't walk."""
     limit = bundle.config.diffusion.num_steps
     for text in DECODE_STEPS.value:
         if not text.isdigit() or not 1 <= int(text) <= limit:
             raise ValueError(f"--decode_steps: {text!r} is not a number of steps in 1..{limit}")
     numbers = (SEEDS, FLOOR_SEEDS, NUM_IMAGES, NUM_TRAIN, NUM_TEST, NUM_VOTES, NUM_DECODED, NUM_GENERATED, NUM_TRACKED)
-    return evaluation.Settings(
+    return registry.Settings(
         workdir=WORKDIR.value,
         data_path=flags.FLAGS.data_path,
         data_dir=flags.FLAGS.data_dir,
@@ -93,8 +94,8 @@ def check_steps() -> None:
     """Raises ValueError where --step asks for a checkpoint that isn't kept, or there is nothing to call one best by."""
     kept, first = checkpoint.kept_steps(WORKDIR.value), METRICS.value[0]
     for name in STEP.value:
-        if name == "best" and first not in evaluation.HIGHER_IS_BETTER:
-            known = ", ".join(evaluation.HIGHER_IS_BETTER)
+        if name == "best" and first not in registry.HIGHER_IS_BETTER:
+            known = ", ".join(registry.HIGHER_IS_BETTER)
             raise ValueError(
                 f"--step=best ranks by the first of --metrics, which must be one of {known}; not {first!r}"
             )
@@ -119,10 +120,10 @@ def best() -> api.Bundle:
             print(f"step {step}: passed over, {error}", flush=True)
             continue
         settings = dataclasses.replace(settings_of(bundle), seeds=1, floor_seeds=0, pictures=False)
-        context = evaluation.Context(settings, bundle)
+        context = registry.Context(settings, bundle)
         if found is None:
-            evaluation.check(context, METRICS.value)
-        score = next(tables.rows({name: evaluation.METRICS[name].measure(context)}))[-1]["mean"]
+            registry.check(context, METRICS.value)
+        score = next(tables.rows({name: registry.METRICS[name].measure(context)}))[-1]["mean"]
         print(f"step {step}: {name} {score:.4f}", flush=True)
         if found is None or score > highest:
             found, highest = bundle, score
@@ -145,19 +146,19 @@ def evaluate(bundle: api.Bundle, stem: str) -> None:
     settings = settings_of(bundle)
     if stem != "evaluate":  # lest pictures overwrite those of the first checkpoint
         settings = dataclasses.replace(settings, out=str(folder / stem))
-    context = evaluation.Context(settings, bundle)
-    evaluation.check(context, METRICS.value)
+    context = registry.Context(settings, bundle)
+    registry.check(context, METRICS.value)
 
     results = {}
     for name in METRICS.value:
-        results[name] = evaluation.METRICS[name].measure(context)
+        results[name] = registry.METRICS[name].measure(context)
         if context.writes:
             write(folder, stem, results, context)
     if context.writes:
         show(results, f"{settings.latent} of step {bundle.step}", f"results: {folder / stem}.json, .csv, .md")
 
 
-def write(folder: epath.Path, stem: str, results: dict[str, Any], context: evaluation.Context) -> None:
+def write(folder: epath.Path, stem: str, results: dict[str, Any], context: registry.Context) -> None:
     """The results so far as `stem`.json, .csv and .md."""
     data = context.bundle.config.data
     settings = dataclasses.asdict(context.settings) | {

@@ -29,8 +29,12 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from cldis_jax import checkpoint, cli, diffae_weights, latent_diffusion, models, report, state, torch_checkpoint
+from cldis_jax import cli, models
 from cldis_jax.config import validate
+from cldis_jax.diffae_import import weights
+from cldis_jax.method import train_step
+from cldis_jax.prior import method as prior_method
+from cldis_jax.runtime import checkpoint, report, torch_files
 
 CONFIG = cli.define_config()
 WORKDIR = cli.define_workdir()
@@ -39,35 +43,35 @@ LATENTS = flags.DEFINE_string("latents", None, "the reference's latent.pkl, for 
 NET = flags.DEFINE_enum("net", "ema_model", ["ema_model", "model"], "which copy of the net in the checkpoint")
 
 
-def autoencoder(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> diffae_weights.Imported:
+def autoencoder(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> weights.Imported:
     """U-Net and semantic encoder of a net's state dict; raises WeightsError where it is of another architecture."""
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
-    layers = diffae_weights.autoencoder_layers(config)
-    return diffae_weights.convert(weights, layers, shapes, owned=diffae_weights.AUTOENCODER)
+    layers = weights.autoencoder_layers(config)
+    return weights.convert(weights, layers, shapes, owned=weights.AUTOENCODER)
 
 
-def latent_net(latent_dim: int, weights: Mapping[str, np.ndarray]) -> tuple[ConfigDict, diffae_weights.Imported] | None:
+def latent_net(latent_dim: int, weights: Mapping[str, np.ndarray]) -> tuple[ConfigDict, weights.Imported] | None:
     """(config, parameters) of the latent prior in a net's state dict; None where it has none."""
-    prefix = f"{diffae_weights.LATENT_NET}layers."
+    prefix = f"{weights.LATENT_NET}layers."
     indices = {int(key.removeprefix(prefix).split(".")[0]) for key in weights if key.startswith(prefix)}
     if not indices:
         return None
-    config = latent_diffusion.default_config(latent_dim)
+    config = prior_method.default_config(latent_dim)
     config.model.num_layers = max(indices) + 1
     for field, key in (("hidden_dim", f"{prefix}0.linear.bias"), ("embed_dim", "latent_net.time_embed.2.bias")):
         if key not in weights:
-            raise diffae_weights.WeightsError(f"the checkpoint has a latent net without {key}")
+            raise weights.WeightsError(f"the checkpoint has a latent net without {key}")
         config.model[field] = len(weights[key])
-    shapes = jax.eval_shape(lambda: latent_diffusion.init_params(config))
-    return config, diffae_weights.convert(weights, diffae_weights.latent_layers(max(indices) + 1), shapes, owned=())
+    shapes = jax.eval_shape(lambda: prior_method.init_params(config))
+    return config, weights.convert(weights, weights.latent_layers(max(indices) + 1), shapes, owned=())
 
 
-def moments_of(mean: np.ndarray, std: np.ndarray) -> state.Moments:
+def moments_of(mean: np.ndarray, std: np.ndarray) -> train_step.Moments:
     """Moments with a given mean and standard deviation [d]."""
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     second = np.square(std) + np.square(mean)
-    return state.Moments(weight=jnp.ones(()), first=jnp.float32(mean), second=jnp.float32(second))
+    return train_step.Moments(weight=jnp.ones(()), first=jnp.float32(mean), second=jnp.float32(second))
 
 
 def check_config(config: ConfigDict) -> None:
@@ -115,7 +119,7 @@ def code_moments(
         if isinstance(mean, np.ndarray) and isinstance(std, np.ndarray):
             mean, std = mean.reshape(-1), std.reshape(-1)
             if mean.shape != (latent_dim,) or std.shape != (latent_dim,):
-                raise diffae_weights.WeightsError(
+                raise weights.WeightsError(
                     f"conds_mean and conds_std of {where} are {mean.shape} and {std.shape}, "
                     f"model.latent_dim is {latent_dim}"
                 )
@@ -132,9 +136,9 @@ def unused_keys(state_dict: Mapping[str, Any], net: str, used: set[str]) -> dict
             continue
         if key.startswith(f"{other}."):
             reasons[key] = f"of the other copy of the net, for --net={other}"
-        elif key.startswith(f"{net}.{diffae_weights.LATENT_NET}") and ".cond_layers." in key:
+        elif key.startswith(f"{net}.{weights.LATENT_NET}") and ".cond_layers." in key:
             reasons[key] = "repeats linear_emb"
-        elif key.startswith(f"{net}.{diffae_weights.LATENT_NET}"):
+        elif key.startswith(f"{net}.{weights.LATENT_NET}"):
             reasons[key] = "of the latent prior, which needs conds_mean and conds_std"
         elif key == "x_T":
             reasons[key] = "the fixed noise of the reference's training pictures"
@@ -147,13 +151,13 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
     """Write a workdir from a checkpoint file; returns what `import_diffae.json` holds. All checks come first."""
     check_config(config)
     check_workdir(workdir)
-    content = torch_checkpoint.read(path)
+    content = torch_files.read(path)
     state_dict = content.get("state_dict", content)
     weights = net_of(state_dict, net)
     imported = autoencoder(config, weights)
     prior = latent_net(config.model.latent_dim, weights)
     mean, std, moments_from = code_moments(
-        state_dict, torch_checkpoint.read(latents) if latents else {}, config.model.latent_dim
+        state_dict, torch_files.read(latents) if latents else {}, config.model.latent_dim
     )
     step = content.get("global_step", 0)
     step = step if isinstance(step, int) else 0
@@ -166,8 +170,8 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
             prior = None
     if net == "model":
         notes.append("the raw weights, not their moving average")
-    zeros = state.Moments.zeros(config.model.latent_dim)
-    averages = state.Averages(params=imported.params, z_sem=moments_of(mean, std), z_disen=zeros)
+    zeros = train_step.Moments.zeros(config.model.latent_dim)
+    averages = train_step.Averages(params=imported.params, z_sem=moments_of(mean, std), z_disen=zeros)
     with checkpoint.Checkpoints(workdir) as checkpoints:
         checkpoints.save(step, config, jax.tree.map(jnp.asarray, averages))
         checkpoints.wait()
@@ -175,8 +179,8 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
     if prior is not None:
         prior_config, prior_imported = prior
         prior_config.codes.model_step = step
-        prior_averages = latent_diffusion.PriorAverages(prior_imported.params, jnp.float32(mean), jnp.float32(std))
-        latent_diffusion.save(workdir, prior_config, jax.tree.map(jnp.asarray, prior_averages), step)
+        prior_averages = prior_method.PriorAverages(prior_imported.params, jnp.float32(mean), jnp.float32(std))
+        prior_method.save(workdir, prior_config, jax.tree.map(jnp.asarray, prior_averages), step)
         used |= {f"{net}.{key}": f"latent_prior/{leaf}" for key, leaf in prior_imported.used.items()}
     if moments_from == "the checkpoint":
         used |= {name: f"z_sem's moments ({name.removeprefix('conds_')})" for name in ("conds_mean", "conds_std")}

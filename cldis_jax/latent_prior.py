@@ -6,7 +6,10 @@ WORKDIR/latent_prior/; run again, it goes on where it was. Then `cldis_jax.sampl
 
 from absl import flags
 
-from cldis_jax import cli, latent_diffusion, latent_training, report
+from cldis_jax import cli
+from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import training as prior_training
+from cldis_jax.runtime import report
 
 WORKDIR = cli.define_model()
 NUM_IMAGES = flags.DEFINE_integer("num_images", None, "training images to encode (default 20,000; from z of 128 all)")
@@ -31,9 +34,9 @@ def main() -> None:
         raise ValueError(
             f"{WORKDIR.value} holds a VAE alone, whose prior is N(0, I); there is no z_sem to learn one of"
         )
-    latent_diffusion.check_trainable(WORKDIR.value)
+    prior_method.check_trainable(WORKDIR.value)
 
-    config = latent_diffusion.default_config(bundle.config.model.latent_dim)
+    config = prior_method.default_config(bundle.config.model.latent_dim)
     config.codes.model_step = bundle.step
     config.train.seed = SEED.value
     for section, field, flag in (
@@ -47,7 +50,7 @@ def main() -> None:
         if flag.value is not None:
             config[section][field] = flag.value
 
-    results = latent_training.fit(WORKDIR.value, bundle, config)
+    results = prior_training.fit(WORKDIR.value, bundle, config)
     report.write_json(f"{WORKDIR.value}/latent_prior.json", results | {"config": config.to_dict()})
     loss = "nothing left to do" if results["loss"] is None else f"{results['loss']:.4f}"
     rows = [

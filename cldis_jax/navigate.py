@@ -11,33 +11,28 @@ from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
 
-from cldis_jax import (
-    api,
-    checkpoint,
-    cli,
-    data,
-    factor_probe,
-    navigation,
-    navigation_results,
-    navigation_training,
-    partitioning,
-    pictures,
-    report,
-    state,
-    visualize,
-)
+from cldis_jax import api, cli, data
+from cldis_jax.api import pictures
+from cldis_jax.models import pixels
+from cldis_jax.navigation import factor_probe
+from cldis_jax.navigation import method as navigation_method
+from cldis_jax.navigation import results as navigation_results
+from cldis_jax.navigation import search as navigation_search
+from cldis_jax.runtime import checkpoint, partitioning, report, visualize
 
-DEFAULT = navigation.default_config()
+DEFAULT = navigation_method.default_config()
 WORKDIR = cli.define_model()
 OUT = flags.DEFINE_string("out", None, "folder of the directions (default: WORKDIR/navigation)")
 NUM_DIRECTIONS = flags.DEFINE_integer("num_directions", None, "K (default: the size of z)")
 STEPS = flags.DEFINE_integer("steps", DEFAULT.train.steps, "of A and R; may be raised to go on")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", DEFAULT.data.batch_size, "pairs of images a step")
-DECODER = flags.DEFINE_enum("decoder", None, navigation.DECODERS, "default: ddim; vae for a VAE alone")
+DECODER = flags.DEFINE_enum("decoder", None, navigation_method.DECODERS, "default: ddim; vae for a VAE alone")
 DECODE_STEPS = flags.DEFINE_integer("decode_steps", DEFAULT.decode_steps, "ddim: steps that the gradient flows through")
 NOISE_LEVEL = flags.DEFINE_integer("noise_level", DEFAULT.noise_level, "x0: the timestep at which x_T is denoised once")
-BASIS = flags.DEFINE_enum("basis", DEFAULT.basis, navigation.BASES, "orthonormal, of length 1, or the axes, not learnt")
-START = flags.DEFINE_enum("start", DEFAULT.start, navigation.STARTS, "of the directions")
+BASIS = flags.DEFINE_enum(
+    "basis", DEFAULT.basis, navigation_method.BASES, "orthonormal, of length 1, or the axes, not learnt"
+)
+START = flags.DEFINE_enum("start", DEFAULT.start, navigation_method.STARTS, "of the directions")
 MIN_SHIFT = flags.DEFINE_float("min_shift", DEFAULT.min_shift, "smallest |shift|, in standard deviations of z")
 MAX_SHIFT = flags.DEFINE_float("max_shift", DEFAULT.max_shift, "largest |shift|; less where it leaves the data")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", DEFAULT.learning_rate, "Adam, of the reconstructor")
@@ -60,7 +55,7 @@ CURVES = {
 
 def settings(bundle: api.Bundle):
     """The config that flags and model make."""
-    config = navigation.default_config()
+    config = navigation_method.default_config()
     config.decoder = DECODER.value or ("ddim" if bundle.has_diffusion else "vae")
     config.num_directions = bundle.config.model.latent_dim if NUM_DIRECTIONS.value is None else NUM_DIRECTIONS.value
     config.model_step = bundle.step
@@ -68,9 +63,9 @@ def settings(bundle: api.Bundle):
     for flag in (DECODE_STEPS, NOISE_LEVEL, BASIS, START, MIN_SHIFT, MAX_SHIFT, LEARNING_RATE, NUM_CODES):
         config[flag.name] = flag.value
     config.directions_learning_rate = DIRECTIONS_RATE.value
-    navigation.validate(config, bundle.config.model.latent_dim)
-    navigation_training.check_decoder(config, bundle)
-    navigation_training.check_devices(config, jax.device_count())
+    navigation_method.validate(config, bundle.config.model.latent_dim)
+    navigation_search.check_decoder(config, bundle)
+    navigation_search.check_devices(config, jax.device_count())
     return config
 
 
@@ -97,17 +92,17 @@ def navigate() -> None:
     fresh_indices = heldout_indices if held_out else train_indices
     fresh_indices = data.subset(fresh_indices, factor_probe.NUM_TESTED, config.train.seed)
     chosen = data.subset(train_indices, config.num_codes, config.train.seed)
-    latent = navigation_training.latent_of(config)
-    codes = navigation_training.encode(bundle, latent, source, chosen)
-    fresh = navigation_training.encode(bundle, latent, source, fresh_indices)
+    latent = navigation_search.latent_of(config)
+    codes = navigation_search.encode(bundle, latent, source, chosen)
+    fresh = navigation_search.encode(bundle, latent, source, fresh_indices)
 
     # Search
-    search = navigation_training.Search(config, bundle, codes)
+    search = navigation_search.Search(config, bundle, codes)
     found = search.fit(str(folder))
 
     # Results
     measured = search.measure(found.state.params, fresh, EVAL_BATCHES.value)
-    A = np.asarray(navigation.direction_matrix(config, partitioning.to_host(found.state.params["directions"])))
+    A = np.asarray(navigation_method.direction_matrix(config, partitioning.to_host(found.state.params["directions"])))
     if jax.process_index() != 0:
         return
     ranking = np.argsort(-measured["accuracy"], kind="stable")
@@ -132,7 +127,7 @@ def navigate() -> None:
     paint = navigation_results.painter(bundle, latent)
     rng = np.random.default_rng(config.train.seed)
     rows = rng.choice(len(fresh), min(NUM_NAMED, len(fresh)), replace=False)
-    images = np.asarray(state.to_unit_range(source.fetch(fresh_indices[rows])))
+    images = np.asarray(pixels.to_unit_range(source.fetch(fresh_indices[rows])))
     x_T = pictures.own_noise(bundle, images, bundle.config.diffusion.decode_steps)
     shown, noise = fresh[rows[:NUM_SHOWN]], x_T[:NUM_SHOWN]
     shown_shift = min(config.max_shift, MAX_SHOWN_SHIFT)

@@ -9,8 +9,10 @@ import json
 import jax
 from absl import flags
 
-from cldis_jax import cli, planning, report
-from cldis_jax.chips import Topology
+from cldis_jax import cli
+from cldis_jax.planning import ahead_of_time
+from cldis_jax.planning.chips import Topology
+from cldis_jax.runtime import report
 
 CONFIG = cli.define_config()
 TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "slice to compile for: generation and chips along each axis")
@@ -30,10 +32,10 @@ def main() -> None:
     cli.require(CONFIG)
     topology = Topology.parse(TOPOLOGY.value)
     jax.config.update("jax_platforms", "cpu")
-    facts = planning.plan(CONFIG.value, topology, EFFORT.value)
+    facts = ahead_of_time.plan(CONFIG.value, topology, EFFORT.value)
     if OUT.value:
         report.write_json(OUT.value, facts)
-    print(json.dumps(facts) if JSON.value else planning.tables(facts))
+    print(json.dumps(facts) if JSON.value else ahead_of_time.tables(facts))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from einops import rearrange
 from etils import epath
 from tqdm import tqdm
 
-from cldis_jax import api, cli, latent_diffusion, pictures, report, visualize
+from cldis_jax import api, cli
+from cldis_jax.api import pictures
+from cldis_jax.prior import method as prior_method
+from cldis_jax.runtime import report, visualize
 
 WORKDIR = cli.define_workdir()
 NUM = flags.DEFINE_integer("num", 64, "images from each prior")
@@ -28,7 +31,7 @@ CHUNK = 16  # images decoded at once
 def available_priors(bundle: api.Bundle, workdir: str) -> list[str]:
     """The priors that make sense for a model: N(0, I) where the VAE taught it, the latent one where it was trained."""
     distilled = not bundle.has_diffusion or (bundle.has_vae and bundle.config.distillation.weight > 0)
-    names = ["normal"] * distilled + ["latent"] * (bundle.has_diffusion and latent_diffusion.exists(workdir))
+    names = ["normal"] * distilled + ["latent"] * (bundle.has_diffusion and prior_method.exists(workdir))
     if not names:
         raise ValueError(
             f"{workdir} holds a Diff-AE that was not distilled, so that N(0, I) is not its prior; train one with "
@@ -69,7 +72,7 @@ def main() -> None:
     names = PRIOR.value or available_priors(bundle, workdir)
     if "latent" in names and not bundle.has_diffusion:
         raise ValueError(f"{workdir} holds a VAE alone, whose prior is N(0, I): use --prior=normal")
-    prior = latent_diffusion.load(workdir) if "latent" in names else None
+    prior = prior_method.load(workdir) if "latent" in names else None
     num_steps = NUM_STEPS.value or bundle.config.diffusion.decode_steps
 
     results = {"step": bundle.step, "num": NUM.value, "num_steps": num_steps, "seed": SEED.value, "files": {}}

@@ -12,7 +12,8 @@ import shlex
 
 from absl import flags
 
-from cldis_jax import cli, report, visualize
+from cldis_jax import cli
+from cldis_jax.runtime import report, visualize
 from cldis_jax.study import cells, chart, collecting, rendering, running
 
 TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "which one")

@@ -8,7 +8,7 @@ With annealed capacity: --config.feedback.mode=anneal --config.feedback.max_capa
 
 from ml_collections import ConfigDict
 
-from configs import scenes
+from cldis_jax.configs import scenes
 
 
 def get_config(size: str = "full") -> ConfigDict:

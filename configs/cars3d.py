@@ -8,7 +8,7 @@ One GPU; not run by us. `configs/cars3d.py:cpu`: 32 px and a small net, as in co
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from cldis_jax.configs import small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:

@@ -9,7 +9,7 @@ A TPU v4-8 or 4 GPUs (Diff-AE's own run: 4x 2080Ti). Steps: Diff-AE's 72M images
 
 from ml_collections import ConfigDict
 
-from configs import default, small_images
+from cldis_jax.configs import default, small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:

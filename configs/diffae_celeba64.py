@@ -9,7 +9,7 @@ EMA 0.9999. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import default
+from cldis_jax.configs import default
 
 
 def get_config() -> ConfigDict:

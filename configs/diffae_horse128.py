@@ -9,7 +9,7 @@ EMA 0.9999. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import diffae_ffhq128
+from cldis_jax.configs import diffae_ffhq128
 
 
 def get_config() -> ConfigDict:

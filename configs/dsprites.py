@@ -8,7 +8,7 @@ One GPU. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import sprites
+from cldis_jax.configs import sprites
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ A TPU v4-16 or 8 GPUs (Diff-AE's own run: 4x V100). Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import celeba, diffae_ffhq128
+from cldis_jax.configs import celeba, diffae_ffhq128
 
 
 def get_config() -> ConfigDict:

@@ -5,7 +5,7 @@ python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstar
 
 from ml_collections import ConfigDict
 
-from configs import scenes
+from cldis_jax.configs import scenes
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ long; what to expect of all stands in the README.
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from cldis_jax.configs import small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:

@@ -8,7 +8,7 @@ One GPU; not run by us. `configs/shapes3d.py:cpu`: 32 px and a small net, as in 
 
 from ml_collections import ConfigDict
 
-from configs import scenes
+from cldis_jax.configs import scenes
 
 
 def get_config(size: str = "full") -> ConfigDict:

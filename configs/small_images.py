@@ -7,7 +7,7 @@ Networks, prices and times were found on rendered scenes (docs/study_cpu, docs/s
 
 from ml_collections import ConfigDict
 
-from configs import default
+from cldis_jax.configs import default
 
 
 def get_config(size: str = "full") -> ConfigDict:

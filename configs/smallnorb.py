@@ -8,7 +8,7 @@ One GPU. Not run by us.
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from cldis_jax.configs import small_images
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ compares methods at it.
 
 from ml_collections import ConfigDict
 
-from configs import small_images
+from cldis_jax.configs import small_images
 
 
 def get_config(size: str = "full") -> ConfigDict:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import scenes
+from cldis_jax.configs import scenes
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -26,7 +26,8 @@ def tiny():
 @pytest.fixture(scope="module")
 def undrawn():
     """From here to the end of the file trainings draw no pictures, which take longer than their few steps."""
-    from cldis_jax import pictures, visualize
+    from cldis_jax.api import pictures
+    from cldis_jax.runtime import visualize
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "training_pictures", lambda bundle, images: ())
@@ -37,12 +38,13 @@ def undrawn():
 @pytest.fixture(scope="session")
 def untrained_workdir(tmp_path_factory):
     """A workdir with a checkpoint of the tiny closed loop: random, but with nothing at zero that would hide z."""
-    from cldis_jax import checkpoint, state
+    from cldis_jax.method import train_step
+    from cldis_jax.runtime import checkpoint
     from tests import random_params
 
     config = scenes.get_config("tiny")
     std = jnp.linspace(0.5, 1.5, config.model.latent_dim)
-    moments = state.Moments(weight=jnp.ones(()), first=jnp.full_like(std, 0.25), second=jnp.square(std) + 0.0625)
+    moments = train_step.Moments(weight=jnp.ones(()), first=jnp.full_like(std, 0.25), second=jnp.square(std) + 0.0625)
     workdir = str(tmp_path_factory.mktemp("untrained"))
     with checkpoint.Checkpoints(workdir) as checkpoints:
         checkpoints.save(3, config, random_params.bundle(config, z_sem=moments, z_disen=moments).ema)

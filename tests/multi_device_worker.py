@@ -9,9 +9,9 @@ import sys
 import jax
 import numpy as np
 
-from cldis_jax import partitioning
-from cldis_jax.program import make_program
-from configs import scenes
+from cldis_jax.configs import scenes
+from cldis_jax.runtime import partitioning
+from cldis_jax.training.program import make_program
 
 NUM_STEPS = 3
 

@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from cldis_jax import api, state
+from cldis_jax import api
+from cldis_jax.method import train_step
 
 
 def draw(shapes, seed=0):
@@ -22,7 +23,7 @@ def draw(shapes, seed=0):
 def bundle(config, step=0, **moments):
     """A Bundle of random parameters; `moments` of z_sem and z_disen where they matter."""
     functions = api.make_functions(config)
-    shapes = jax.eval_shape(lambda: state.create_state(functions.networks, config).ema)
-    zeros = state.Moments.zeros(config.model.latent_dim)
+    shapes = jax.eval_shape(lambda: train_step.create_state(functions.networks, config).ema)
+    zeros = train_step.Moments.zeros(config.model.latent_dim)
     ema = shapes.replace(params=draw(shapes.params), **({"z_sem": zeros, "z_disen": zeros} | moments))
     return api.Bundle(functions, jax.device_put(ema), step)

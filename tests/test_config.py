@@ -8,8 +8,9 @@ import pytest
 from absl import flags
 
 from cldis_jax import config as config_module
-from cldis_jax import describe, models, state
-from configs import default, diffae_celeba64, scenes, sprites
+from cldis_jax import describe, models
+from cldis_jax.configs import default, diffae_celeba64, scenes, sprites
+from cldis_jax.method import train_step
 
 CONFIGS = sorted(p.stem for p in pathlib.Path(default.__file__).parent.glob("*.py") if p.stem not in ("__init__",))
 
@@ -113,7 +114,7 @@ def test_nothing_is_described_for_no_device():
 def test_describe_counts_what_a_state_holds(tiny):
     tiny.data.batch_size = 8
     facts = describe.describe(tiny, 4)
-    tree = jax.eval_shape(lambda: state.create_state(models.make_networks(tiny), tiny))
+    tree = jax.eval_shape(lambda: train_step.create_state(models.make_networks(tiny), tiny))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
     assert facts["state_bytes"] == pytest.approx(held, rel=1e-3)
     assert facts["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(tree.params))

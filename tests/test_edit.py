@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, editing, image_files, report
+from cldis_jax import api
+from cldis_jax.api import editor as editing
+from cldis_jax.data import files as image_files
+from cldis_jax.runtime import report
 
 RNG = np.random.default_rng(0)
 

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, cli, data, evaluation, navigation_results, train
+from cldis_jax import api, cli, data
+from cldis_jax.configs import scenes
 from cldis_jax.data import subset
-from cldis_jax.evaluation import decoded, labelled, tables
+from cldis_jax.evaluation import decoded, labelled, registry, tables
 from cldis_jax.evaluation.context import summary
 from cldis_jax.metrics.content_tracking import SPAN
-from configs import scenes
+from cldis_jax.navigation import results as navigation_results
+from cldis_jax.training import train
 
 SMALL = {"num_images": 600, "num_train": 300, "num_test": 150, "seeds": 2, "num_decoded": 8, "decode_steps": (2,)}
 
@@ -33,11 +35,11 @@ def workdir(tmp_path_factory, undrawn):
 
 @pytest.fixture(scope="module")
 def context(workdir):
-    return evaluation.Context(evaluation.Settings(workdir, **SMALL), api.load(workdir))
+    return registry.Context(registry.Settings(workdir, **SMALL), api.load(workdir))
 
 
 def with_settings(context, **settings):
-    return evaluation.Context(dataclasses.replace(context.settings, **settings), context.bundle)
+    return registry.Context(dataclasses.replace(context.settings, **settings), context.bundle)
 
 
 def with_config(context, settings=None, **data_fields):
@@ -46,7 +48,7 @@ def with_config(context, settings=None, **data_fields):
     for name, value in data_fields.items():
         config.data[name] = value
     bundle = dataclasses.replace(context.bundle, functions=api.make_functions(config))
-    return evaluation.Context(dataclasses.replace(context.settings, **(settings or {})), bundle)
+    return registry.Context(dataclasses.replace(context.settings, **(settings or {})), bundle)
 
 
 def run_python(*arguments):
@@ -144,50 +146,51 @@ def test_bad_input_is_one_clear_line(workdir):
 )
 def test_what_is_missing_is_said_before_any_work(context, metric, settings, message):
     with pytest.raises(cli.USER_ERRORS, match=message):
-        evaluation.check(with_settings(context, **settings), [metric])
+        registry.check(with_settings(context, **settings), [metric])
 
 
 def test_other_data_or_another_latent_is_said_before_any_work(context, workdir):
     small = with_config(context, {"workdirs": (workdir,)}, image_size=32)
     with pytest.raises(ValueError, match=r"models of the same images: data\.image_size=\d+ in .*, not 32"):
-        evaluation.check(small, ["udr"])
+        registry.check(small, ["udr"])
     config = context.bundle.config.copy_and_resolve_references()
     config.vae.weight, config.distillation.weight = 0.0, 0.0
     theirs = with_settings(context, latent="z_disen", workdirs=(workdir,))
     theirs.__dict__["rivals"] = [dataclasses.replace(context.bundle, functions=api.make_functions(config))]
     with pytest.raises(ValueError, match=r"--latent=z_disen: the model in .* has none"):
-        evaluation.check(theirs, ["udr"])
+        registry.check(theirs, ["udr"])
 
 
 def test_one_direction_is_too_few(context, monkeypatch):
     monkeypatch.setattr(decoded, "directions_of", lambda context: np.ones((1, 10)))
     with pytest.raises(ValueError, match="--directions=axes has only one"):
-        evaluation.check(context, ["content_tracking"])
+        registry.check(context, ["content_tracking"])
 
 
 def test_weights_of_another_network_are_said_before_any_work(context, tmp_path):
     path = str(tmp_path / "other.npz")
     np.savez(path, weight=np.zeros(3))
     with pytest.raises(ValueError, match="not the Inception weights expected"):
-        evaluation.check(with_settings(context, inception_weights=path), ["fid"])
+        registry.check(with_settings(context, inception_weights=path), ["fid"])
     with pytest.raises(ValueError, match="not the LPIPS weights expected"):
-        evaluation.check(with_settings(context, lpips_weights=(path,)), ["reconstruction"])
+        registry.check(with_settings(context, lpips_weights=(path,)), ["reconstruction"])
 
 
 def test_images_that_lpips_cannot_take_are_said_before_any_work(context, monkeypatch):
-    monkeypatch.setattr(evaluation.lpips, "load_weights", lambda *paths: {})
+    monkeypatch.setattr(registry.lpips, "load_weights", lambda *paths: {})
     small = with_config(context, {"lpips_weights": ("file",)}, image_size=16)
     with pytest.raises(ValueError, match="31 pixels a side or more, this model's have 3 channels and 16 pixels"):
-        evaluation.check(small, ["reconstruction"])
+        registry.check(small, ["reconstruction"])
 
 
 SECOND_METRIC_FAILS = """
-from cldis_jax import cli, evaluate, evaluation
+from cldis_jax.evaluation import registry
+from cldis_jax import cli, evaluate
 
 def fail(context):
     raise ValueError("out of luck")
 
-evaluation.METRICS["sap"] = evaluation.METRICS["sap"]._replace(measure=fail)
+registry.METRICS["sap"] = registry.METRICS["sap"]._replace(measure=fail)
 cli.run(evaluate.main)
 """
 
@@ -206,7 +209,7 @@ def test_results_are_written_after_every_metric(workdir, tmp_path):
 
 
 def test_reconstruction_is_laid_out_with_the_published_rows(context):
-    scores = evaluation.METRICS["reconstruction"].measure(context)
+    scores = registry.METRICS["reconstruction"].measure(context)
     for metric in ("ssim", "psnr", "mse"):
         for kind in ("inferred x_T", "random x_T"):
             assert np.isfinite(scores[f"{metric}, {kind}, T=2"]["mean"])
@@ -218,23 +221,23 @@ def test_reconstruction_is_laid_out_with_the_published_rows(context):
 
 
 def test_z_disen_is_decoded_by_the_vae(context):
-    scores = evaluation.METRICS["reconstruction"].measure(with_settings(context, latent="z_disen"))
+    scores = registry.METRICS["reconstruction"].measure(with_settings(context, latent="z_disen"))
     assert set(scores) == {"ssim, VAE", "psnr, VAE", "mse, VAE", "note"}
 
 
 def test_two_copies_of_a_model_agree_in_udr(context, workdir):
-    scores = evaluation.METRICS["udr"].measure(with_settings(context, workdirs=(workdir,), seeds=1))
+    scores = registry.METRICS["udr"].measure(with_settings(context, workdirs=(workdir,), seeds=1))
     assert scores["udr_0"]["mean"] == pytest.approx(scores["udr_1"]["mean"])
     assert "untrained" in scores["udr"]["floors"]
     bare = with_settings(context, workdirs=(workdir,), seeds=1, floor_seeds=0)
     bare.__dict__["rivals"] = [context.bundle]
-    assert evaluation.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": 0.0, "floors": {}}
+    assert registry.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": 0.0, "floors": {}}
 
 
 def test_a_set_without_factors_points_to_label_free_metrics(context, monkeypatch):
     monkeypatch.setattr(type(context.source), "factor_sizes", ())
     with pytest.raises(ValueError, match=r"no factor labels.*reconstruction"):
-        evaluation.check(context, ["mig"])
+        registry.check(context, ["mig"])
 
 
 def test_codes_by_index_are_the_encoders(context):
@@ -285,11 +288,11 @@ def test_the_heldout_pool_is_what_training_did_not_see(context):
 def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
     seen_all = with_config(context, {"pool": "heldout"}, holdout=0.0)
     with pytest.raises(ValueError, match="saw every image"):
-        evaluation.check(seen_all, ["mig"])
+        registry.check(seen_all, ["mig"])
 
 
 def test_floors_can_be_left_out(context):
-    scores = evaluation.METRICS["mig"].measure(with_settings(context, floor_seeds=0, seeds=1))
+    scores = registry.METRICS["mig"].measure(with_settings(context, floor_seeds=0, seeds=1))
     assert scores["mig"]["floors"] == {}
 
 
@@ -304,11 +307,11 @@ def test_numbers_of_votes(context, num_votes, expected):
 
 def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):
     """The factors themselves in place of the model's codes, through the whole protocol."""
-    settings = evaluation.Settings("", seeds=1, num_images=300, num_train=300, num_test=100)
-    known = evaluation.Context(settings, context.bundle)
+    settings = registry.Settings("", seeds=1, num_images=300, num_train=300, num_test=100)
+    known = registry.Context(settings, context.bundle)
     known.__dict__["codes"] = lambda indices: known.source.factors(indices).astype(np.float32)
     known.__dict__["untrained"] = [lambda indices: np.random.default_rng(0).normal(size=(len(indices), 6))]
-    scores = evaluation.METRICS["factor_vae"].measure(known)
+    scores = registry.METRICS["factor_vae"].measure(known)
     assert scores["factor_vae"]["mean"] == 1.0
     assert scores["factor_vae"]["floors"]["untrained"] < 0.5
 
@@ -324,12 +327,12 @@ def test_fid_of_the_decoded_images(context, tmp_path, monkeypatch):
     (tmp_path / "weights").write_bytes(b"a network")
     weights = str(tmp_path / "weights")
     small = with_settings(context, num_generated=40, workdir=str(tmp_path), inception_weights=weights)
-    assert evaluation.METRICS["fid"].measure(small)["fid"]["mean"] > 0
+    assert registry.METRICS["fid"].measure(small)["fid"]["mean"] > 0
     assert len(list((tmp_path / "fid_statistics").iterdir())) == 1
     monkeypatch.setattr(decoded.pictures, "random_noise", lambda *_: None)
     monkeypatch.setattr(type(context.bundle), "decode", lambda self, x_T, z, num_steps: originals.pop(0))
     originals = [decoded.images_of(small, rows) for rows, _ in decoded.batches(subset(small.pool, 40, 0), "")]
-    assert evaluation.METRICS["fid"].measure(small)["fid"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert registry.METRICS["fid"].measure(small)["fid"]["mean"] == pytest.approx(0, abs=1e-4)
 
 
 def test_fid_statistics_are_of_one_network_and_one_set(context, tmp_path):
@@ -364,7 +367,7 @@ def test_another_images_z_is_never_the_same_image(context, monkeypatch):
     monkeypatch.setattr(api.Functions, "output", output)
     monkeypatch.setattr(decoded.diffusion, "prediction_target", target)
     with jax.disable_jit():
-        evaluation.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
+        registry.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
     right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(codes[3:5], own[3:5]))  # of the last batch
     assert right.max() < 1e-6
     assert shuffled.min() > 1e-6
@@ -384,7 +387,7 @@ def test_tad_of_codes_that_are_the_attributes(context, protocol, monkeypatch):
     known = with_settings(context, protocol=protocol, seeds=1)
     known.__dict__.update(source=context.source, codes=attributes)
     known.__dict__["untrained"] = [lambda indices: np.random.default_rng(1).normal(size=(len(indices), 3))]
-    scores = evaluation.METRICS["tad"].measure(known)
+    scores = registry.METRICS["tad"].measure(known)
     assert scores["captured"]["mean"] == 3
     assert scores["tad"]["mean"] == pytest.approx(1.5, abs=0.2)
     assert scores["captured"]["floors"]["untrained"] == 0
@@ -402,7 +405,7 @@ def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypa
     known.__dict__.update(
         source=context.source, codes=lambda indices: np.random.default_rng(0).random((len(indices), 3))
     )
-    assert evaluation.METRICS["tad"].measure(known)["tad"]["std"] == 0
+    assert registry.METRICS["tad"].measure(known)["tad"]["std"] == 0
     np.testing.assert_array_equal(np.concatenate(asked), known.pool)
 
 
@@ -413,7 +416,7 @@ def test_summary_is_over_seeds():
 
 def test_mig_comes_with_what_each_code_tells_of_each_factor(context, tmp_path, monkeypatch):
     alone = with_settings(context, seeds=1, floor_seeds=0, out=str(tmp_path))
-    scores = evaluation.METRICS["mig"].measure(alone)
+    scores = registry.METRICS["mig"].measure(alone)
     found = scores["details"]["information_shares"]
     assert list(found) == list(context.source.factor_names)
     gaps = [best - second for *_, second, best in map(sorted, found.values())]
@@ -421,7 +424,7 @@ def test_mig_comes_with_what_each_code_tells_of_each_factor(context, tmp_path, m
     assert np.asarray(Image.open(tmp_path / "mutual_information.png")).std() > 10
     (tmp_path / "mutual_information.png").unlink()
     monkeypatch.setattr(jax, "process_index", lambda: 1)  # the first of several processes draws
-    assert evaluation.METRICS["mig"].measure(alone) == scores
+    assert registry.METRICS["mig"].measure(alone) == scores
     assert not list(tmp_path.iterdir())
 
 
@@ -430,7 +433,7 @@ def test_subset_keeps_all_of_a_small_set():
 
 
 def test_content_tracking_has_an_interval_floors_and_pictures(context, tmp_path):
-    scores = evaluation.METRICS["content_tracking"].measure(with_settings(context, num_tracked=3, out=str(tmp_path)))
+    scores = registry.METRICS["content_tracking"].measure(with_settings(context, num_tracked=3, out=str(tmp_path)))
     assert 0 <= scores["low"] <= scores["score"] <= scores["high"] <= 1
     for name in ("consistency", "independence", "activity"):
         assert 0 <= scores[name] <= 1
@@ -447,7 +450,7 @@ def test_content_tracking_encodes_no_more_than_its_images(context, tmp_path, mon
         type(context.source), "fetch", lambda self, rows: fetched.append(len(rows)) or fetch(self, rows)
     )
     small = {"num_tracked": 2, "floor_seeds": 0, "out": str(tmp_path)}
-    scores = evaluation.METRICS["content_tracking"].measure(with_settings(context, tracker="dis", **small))
+    scores = registry.METRICS["content_tracking"].measure(with_settings(context, tracker="dis", **small))
     assert scores["details"]["tracker"] == "dis"
     assert scores["details"]["span"] == SPAN
     assert sum(fetched) == 2
@@ -464,10 +467,10 @@ def test_content_tracking_of_navigated_directions(context, tmp_path, monkeypatch
     found = with_settings(context, **small)
     np.testing.assert_allclose(decoded.directions_of(found), (A * scales[:, None]).T, rtol=1e-6)
     with pytest.raises(ValueError, match="holds directions of z_sem, not of --latent=z_disen"):
-        evaluation.check(with_settings(found, latent="z_disen"), ["content_tracking"])
-    evaluation.check(found, ["content_tracking"])
+        registry.check(with_settings(found, latent="z_disen"), ["content_tracking"])
+    registry.check(found, ["content_tracking"])
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    assert len(evaluation.METRICS["content_tracking"].measure(found)["details"]["directions"]) == 3
+    assert len(registry.METRICS["content_tracking"].measure(found)["details"]["directions"]) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["navigation"]
 
 
@@ -479,9 +482,9 @@ def test_content_tracking_of_a_folder(context, tmp_path):
     small = {"num_tracked": 2, "floor_seeds": 0, "pictures": False}
     folder = with_config(context, small, source="folder", path=str(tmp_path), holdout=0.0)
     with pytest.raises(ValueError, match="no factor labels"):
-        evaluation.check(folder, ["mig"])
-    evaluation.check(folder, ["content_tracking"])
-    scores = evaluation.METRICS["content_tracking"].measure(folder)
+        registry.check(folder, ["mig"])
+    registry.check(folder, ["content_tracking"])
+    scores = registry.METRICS["content_tracking"].measure(folder)
     assert 0 <= scores["low"] <= scores["score"] <= scores["high"] <= 1
     assert "2 training images" in scores["note"]
 
@@ -490,19 +493,19 @@ def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
     learners = []
     monkeypatch.setattr(labelled, "dci", lambda *a, learner, **k: learners.append(learner) or {"disentanglement": 0.0})
     for learner in ("presorted", "sklearn"):
-        evaluation.METRICS["dci"].measure(with_settings(context, dci_learner=learner, seeds=1, floor_seeds=0))
+        registry.METRICS["dci"].measure(with_settings(context, dci_learner=learner, seeds=1, floor_seeds=0))
     assert learners == ["presorted", "sklearn"]
 
 
 def test_a_missing_tracker_is_said_before_any_work(context):
     with pytest.raises(ValueError, match="needs the path of its checkpoint"):
-        evaluation.check(with_settings(context, tracker="tapir"), ["content_tracking"])
+        registry.check(with_settings(context, tracker="tapir"), ["content_tracking"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["beta_vae", "dci", "modularity_explicitness"])
 def test_the_longer_metrics(context, name):
-    scores = evaluation.METRICS[name].measure(with_settings(context, seeds=1))
+    scores = registry.METRICS[name].measure(with_settings(context, seeds=1))
     for score in (score for key, score in scores.items() if key != "note"):
         assert np.isfinite(score["mean"])
         assert set(score["floors"]) == {"random_mix", "untrained"}

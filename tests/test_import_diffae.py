@@ -12,20 +12,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 # ruff: noqa: E402
-from cldis_jax import (
-    api,
-    checkpoint,
-    diffae_weights,
-    import_diffae,
-    latent_diffusion,
-    models,
-    report,
-    state,
-    torch_checkpoint,
-    train,
-)
+from cldis_jax import api, import_diffae, models
 from cldis_jax.config import validate
-from configs import celeba, default, diffae_celeba64, diffae_ffhq128, diffae_ffhq256, ffhq128
+from cldis_jax.configs import celeba, default, diffae_celeba64, diffae_ffhq128, diffae_ffhq256, ffhq128
+from cldis_jax.diffae_import import weights
+from cldis_jax.method import train_step
+from cldis_jax.prior import method as prior_method
+from cldis_jax.runtime import checkpoint, report, torch_files
+from cldis_jax.training import train
 from tests import reference_modules
 
 
@@ -98,11 +92,11 @@ def test_outputs_equal_the_reference_layout(imported):
 
 def test_latent_net_equals_the_reference_layout(imported):
     workdir, _, net = imported
-    prior = latent_diffusion.load(workdir)
+    prior = prior_method.load(workdir)
     z, t = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32), np.array([0, 10, 500, 999])
     with torch.no_grad():
         expected = net.latent_net(torch.tensor(z), torch.tensor(t))
-    output = latent_diffusion.make_mlp(prior.config).apply({"params": prior.averages.params}, z, jnp.asarray(t))
+    output = prior_method.make_mlp(prior.config).apply({"params": prior.averages.params}, z, jnp.asarray(t))
     np.testing.assert_allclose(output, expected, atol=1e-4)
     np.testing.assert_allclose(prior.averages.mean, np.linspace(-1, 1, 12), rtol=1e-5, atol=1e-6)
 
@@ -132,8 +126,8 @@ def test_published_sizes():
     config = diffae_ffhq256.get_config()
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
-    flat = diffae_weights.flatten_dict(shapes, sep="/")
-    reachable = set(diffae_weights.autoencoder_layers(config).values())
+    flat = weights.flatten_dict(shapes, sep="/")
+    reachable = set(weights.autoencoder_layers(config).values())
     assert {leaf.rpartition("/")[0] for leaf in flat} <= reachable
     assert sum(leaf.size for leaf in flat.values()) == 168_492_291
 
@@ -163,7 +157,7 @@ def test_training_can_start_from_it(imported):
     config.model, config.data.image_size = imported_config.model, 16
     config.vae.base_channels, config.vae.hidden_dim = 8, 16
     networks = models.make_networks(config)
-    fresh = state.create_state(networks, config)
+    fresh = train_step.create_state(networks, config)
     config.init_from = imported[0]
     started = train.start_from(config, fresh)
     params = api.load(imported[0]).ema.params
@@ -176,7 +170,7 @@ def test_training_can_start_from_it(imported):
 def test_an_imported_workdir_is_not_taken_for_a_damaged_run(imported):
     config = small_config(num_heads=2)
     networks = models.make_networks(config)
-    shapes = jax.eval_shape(lambda: state.create_state(networks, config))
+    shapes = jax.eval_shape(lambda: train_step.create_state(networks, config))
     with (
         checkpoint.Checkpoints(imported[0]) as checkpoints,
         pytest.raises(checkpoint.CheckpointError, match="init_from"),
@@ -190,7 +184,7 @@ def test_wrong_architecture_lists_everything_and_writes_nothing(tmp_path):
     config = small_config()
     config.model.embed_dim = 24
     config.model.attention_resolutions = (16,)
-    with pytest.raises(diffae_weights.WeightsError) as error:
+    with pytest.raises(weights.WeightsError) as error:
         import_diffae.import_checkpoint(config, str(tmp_path / "last.ckpt"), str(tmp_path / "w"), "ema_model", None)
     message = str(error.value)
     assert "another shape: time_embed.time_embed.2.weight is (20, 20), our unet/time_1/layer/kernel (24, 24)" in message
@@ -223,7 +217,7 @@ def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
 
 def test_half_precision_is_read(tmp_path):
     torch.save({"a": torch.arange(3).half(), "b": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "f")
-    content = torch_checkpoint.read(str(tmp_path / "f"))
+    content = torch_files.read(str(tmp_path / "f"))
     np.testing.assert_array_equal(content["a"], [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(content["b"], [1.0, 1.0])
 
@@ -235,9 +229,9 @@ class Hostile:
 
 def test_no_code_of_the_file_runs(tmp_path):
     torch.save({"a": torch.ones(1), "b": Hostile()}, tmp_path / "f")
-    content = torch_checkpoint.read(str(tmp_path / "f"))
+    content = torch_files.read(str(tmp_path / "f"))
     assert content["a"] == 1
-    assert isinstance(content["b"], torch_checkpoint.Skipped)
+    assert isinstance(content["b"], torch_files.Skipped)
 
 
 @pytest.mark.parametrize(

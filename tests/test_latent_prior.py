@@ -8,42 +8,46 @@ import numpy as np
 import optax
 import pytest
 
-from cldis_jax import api, checkpoint, latent_diffusion, latent_training, state
+from cldis_jax import api
+from cldis_jax.models import pixels
+from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import training as prior_training
+from cldis_jax.runtime import checkpoint
 
 KEY = jax.random.key(0)
 
 
 def small_config(latent_dim=2, **train):
-    config = latent_diffusion.default_config(latent_dim)
+    config = prior_method.default_config(latent_dim)
     config.model.num_layers, config.model.hidden_dim, config.model.embed_dim = 3, 64, 32
     config.train.update({"batch_size": 256, "steps": 200} | train)
     return config
 
 
 def test_large_codes_get_the_published_recipe():
-    config = latent_diffusion.default_config(512)
-    shapes = jax.eval_shape(lambda: latent_diffusion.init_params(config))
+    config = prior_method.default_config(512)
+    shapes = jax.eval_shape(lambda: prior_method.init_params(config))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 54_109_696
     assert config.train.learning_rate == 1e-4
     assert config.train.ema_decay == 0.9999
-    np.testing.assert_allclose(latent_diffusion.schedule_of(config).alpha_bar[-1], 3.25e-4, rtol=2e-3)
+    np.testing.assert_allclose(prior_method.schedule_of(config).alpha_bar[-1], 3.25e-4, rtol=2e-3)
 
 
 def test_loss_of_a_silent_network_is_the_mean_absolute_normal():
     """E|eps| = sqrt(2 / pi)."""
     config = small_config()
-    shapes = jax.eval_shape(lambda: latent_diffusion.init_params(config))
+    shapes = jax.eval_shape(lambda: prior_method.init_params(config))
     silent = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    loss = jax.jit(functools.partial(latent_diffusion.latent_loss, config))(silent, jnp.ones((20_000, 2)), KEY)
+    loss = jax.jit(functools.partial(prior_method.latent_loss, config))(silent, jnp.ones((20_000, 2)), KEY)
     np.testing.assert_allclose(loss, np.sqrt(2 / np.pi), rtol=0.02)
 
 
 def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
     config = small_config(ema_decay=0.9, clip_norm=1e-3)
     codes = jax.random.normal(KEY, (50, 2)) * 3 + 1
-    mean, std = latent_diffusion.code_moments(np.asarray(codes))
-    before = jax.jit(lambda: latent_diffusion.create_state(config, mean, std))()
-    after, loss = jax.jit(functools.partial(latent_diffusion.train_step, config))(codes, before)
+    mean, std = prior_method.code_moments(np.asarray(codes))
+    before = jax.jit(lambda: prior_method.create_state(config, mean, std))()
+    after, loss = jax.jit(functools.partial(prior_method.train_step, config))(codes, before)
     assert 0 < loss < 5
     assert after.step == 1
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)
@@ -61,10 +65,10 @@ def test_samples_follow_the_codes():
     config = small_config(steps=1200, learning_rate=2e-3, ema_decay=0.99)
     mixing = np.array([[3.0, 0.0], [1.0, 0.5]])
     codes = (np.random.default_rng(0).normal(size=(4000, 2)) @ mixing.T + [5, -2]).astype(np.float32)
-    mean, std = latent_diffusion.code_moments(codes)
-    steps = jax.jit(lambda s: latent_diffusion.train_steps(config, config.train.steps, jnp.asarray(codes), s))
-    trained, _ = steps(jax.jit(lambda: latent_diffusion.create_state(config, mean, std))())
-    prior = latent_diffusion.LatentPrior(config, trained.ema, config.train.steps)
+    mean, std = prior_method.code_moments(codes)
+    steps = jax.jit(lambda s: prior_method.train_steps(config, config.train.steps, jnp.asarray(codes), s))
+    trained, _ = steps(jax.jit(lambda: prior_method.create_state(config, mean, std))())
+    prior = prior_method.LatentPrior(config, trained.ema, config.train.steps)
     z = np.asarray(prior.sample(jax.random.key(1), 4000, 100))
     np.testing.assert_allclose(z.mean(0), codes.mean(0), atol=0.1 * std.max())
     np.testing.assert_allclose(z.std(0), codes.std(0), rtol=0.15)
@@ -74,7 +78,7 @@ def test_samples_follow_the_codes():
 
 def test_moments_are_unbiased_and_never_zero():
     codes = np.array([[1.0, 7.0], [2.0, 7.0], [6.0, 7.0]], np.float32)
-    mean, std = latent_diffusion.code_moments(codes)
+    mean, std = prior_method.code_moments(codes)
     np.testing.assert_allclose(mean, [3, 7])
     np.testing.assert_allclose(std, [np.sqrt(7.0), 1])
 
@@ -93,56 +97,56 @@ def bundle_config(bundle, steps):
 def test_codes_are_the_encoders_on_training_images(bundle):
     from cldis_jax import data
 
-    codes = latent_training.training_codes(bundle, 70, seed=0)
+    codes = prior_training.training_codes(bundle, 70, seed=0)
     assert codes.shape == (70, 10)
     source = data.make_source(bundle.config.data)
     training, _ = data.split(len(source), bundle.config.data.holdout)
     chosen = np.sort(np.random.default_rng(0).choice(training, 70, replace=False))
-    images = state.to_unit_range(jnp.asarray(source.fetch(chosen[66:])))
+    images = pixels.to_unit_range(jnp.asarray(source.fetch(chosen[66:])))
     np.testing.assert_allclose(codes[66:], bundle.encode(images), atol=1e-5)
-    assert np.abs(codes - latent_training.training_codes(bundle, 70, seed=1)).max() > 0
+    assert np.abs(codes - prior_training.training_codes(bundle, 70, seed=1)).max() > 0
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(bundle, tmp_path):
-    whole = latent_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
-    latent_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 100))
-    latent_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 200))
-    priors = [latent_diffusion.load(str(tmp_path / name)) for name in ("whole", "halves")]
+    whole = prior_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
+    prior_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 100))
+    prior_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 200))
+    priors = [prior_method.load(str(tmp_path / name)) for name in ("whole", "halves")]
     assert [prior.step for prior in priors] == [200, 200]
-    latent_diffusion.check_trainable(str(tmp_path / "whole"))
+    prior_method.check_trainable(str(tmp_path / "whole"))
     jax.tree.map(np.testing.assert_array_equal, priors[0].averages, priors[1].averages)
     assert whole["num_codes"] == 40
     assert np.isfinite(whole["loss"])
-    again = latent_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
+    again = prior_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
     assert again["loss"] is None
 
 
 def test_a_prior_of_another_config_is_refused(bundle, tmp_path):
-    latent_training.fit(str(tmp_path), bundle, bundle_config(bundle, 100))
+    prior_training.fit(str(tmp_path), bundle, bundle_config(bundle, 100))
     other = bundle_config(bundle, 100)
     other.model.hidden_dim = 32
     with pytest.raises(ValueError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
-        latent_training.fit(str(tmp_path), bundle, other)
-    assert latent_diffusion.load(str(tmp_path)).config.model.hidden_dim == 64
+        prior_training.fit(str(tmp_path), bundle, other)
+    assert prior_method.load(str(tmp_path)).config.model.hidden_dim == 64
 
 
 def test_a_prior_without_its_optimiser_is_not_trained_on(tmp_path):
     config = small_config()
-    averages = latent_diffusion.create_state(config, np.zeros(2, np.float32), np.ones(2, np.float32)).ema
-    latent_diffusion.check_trainable(str(tmp_path))
-    latent_diffusion.save(str(tmp_path), config, averages, 5)
+    averages = prior_method.create_state(config, np.zeros(2, np.float32), np.ones(2, np.float32)).ema
+    prior_method.check_trainable(str(tmp_path))
+    prior_method.save(str(tmp_path), config, averages, 5)
     with pytest.raises(checkpoint.CheckpointError, match=r"came with an import.*cldis_jax\.sample.*--prior=latent"):
-        latent_diffusion.check_trainable(str(tmp_path))
+        prior_method.check_trainable(str(tmp_path))
 
 
 def test_a_training_killed_before_its_first_save_leaves_no_prior(tmp_path):
-    with checkpoint.Checkpoints(latent_diffusion.prior_dir(str(tmp_path))):
+    with checkpoint.Checkpoints(prior_method.prior_dir(str(tmp_path))):
         pass
-    assert not latent_diffusion.exists(str(tmp_path))
+    assert not prior_method.exists(str(tmp_path))
     with pytest.raises(checkpoint.CheckpointError, match="no latent prior in"):
-        latent_diffusion.load(str(tmp_path))
+        prior_method.load(str(tmp_path))
 
 
 def test_no_prior(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match=r"train one with python -m cldis_jax\.latent_prior"):
-        latent_diffusion.load(str(tmp_path))
+        prior_method.load(str(tmp_path))

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, checkpoint, navigation, navigation_results, navigation_training, report
+from cldis_jax import api
+from cldis_jax.navigation import method as navigation_method
+from cldis_jax.navigation import results as navigation_results
+from cldis_jax.navigation import search as navigation_search
+from cldis_jax.runtime import checkpoint, report
 from tests import random_params
 
 CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
@@ -25,7 +29,7 @@ def bundle(tiny):
 
 
 def small_config(**fields):
-    config = navigation.default_config()
+    config = navigation_method.default_config()
     config.width = 8
     config.decode_steps = 2
     config.data.batch_size = 4
@@ -37,18 +41,18 @@ def small_config(**fields):
 
 def test_a_resumed_search_equals_an_uninterrupted_one(bundle, tmp_path):
     through = small_config(decoder="vae")
-    whole = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "through"))
+    whole = navigation_search.Search(through, bundle, CODES).fit(str(tmp_path / "through"))
 
     half = small_config(decoder="vae")
     half.train.steps = 4
-    navigation_training.Search(half, bundle, CODES).fit(str(tmp_path / "halves"))
-    found = navigation_training.Search(through, bundle, CODES).fit(str(tmp_path / "halves"))
+    navigation_search.Search(half, bundle, CODES).fit(str(tmp_path / "halves"))
+    found = navigation_search.Search(through, bundle, CODES).fit(str(tmp_path / "halves"))
 
     assert found.steps == 2
     assert [row["step"] for row in found.history] == [2, 4, 6]
     assert [row["loss"] for row in found.history] == [row["loss"] for row in whole.history]
     jax.tree.map(np.testing.assert_array_equal, found.state.params, whole.state.params)
-    start = navigation_training.Search(through, bundle, CODES).create()
+    start = navigation_search.Search(through, bundle, CODES).create()
     assert np.abs(np.asarray(found.state.params["directions"] - start.params["directions"])).max() > 0
     assert found.seconds_per_step is None  # of one block, which compiled
     assert whole.compile_seconds > 5 * whole.seconds_per_step > 0
@@ -57,10 +61,10 @@ def test_a_resumed_search_equals_an_uninterrupted_one(bundle, tmp_path):
 def test_other_settings_are_refused_and_nothing_is_overwritten(bundle, tmp_path):
     config = small_config(decoder="vae")
     config.train.steps = 2
-    navigation_training.Search(config, bundle, CODES).fit(str(tmp_path))
+    navigation_search.Search(config, bundle, CODES).fit(str(tmp_path))
     before = (tmp_path / "scalars.jsonl").read_text()
     with pytest.raises(ValueError, match=r"other settings.*max_shift: 6.0 in the workdir, 3.0 asked for"):
-        navigation_training.Search(small_config(decoder="vae", max_shift=3.0), bundle, CODES).fit(str(tmp_path))
+        navigation_search.Search(small_config(decoder="vae", max_shift=3.0), bundle, CODES).fit(str(tmp_path))
     assert (tmp_path / "scalars.jsonl").read_text() == before
 
 
@@ -68,7 +72,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_saves_nothing(bundle, tmp_
     broken = CODES.copy()
     broken[:, 0] = np.nan
     with pytest.raises(FloatingPointError, match=r"step 1 of the search: .*loss=nan"):
-        navigation_training.Search(small_config(decoder="vae"), bundle, broken).fit(str(tmp_path))
+        navigation_search.Search(small_config(decoder="vae"), bundle, broken).fit(str(tmp_path))
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
@@ -77,16 +81,16 @@ def test_a_gradient_that_is_not_finite_is_noticed_where_the_loss_is(bundle, tmp_
         # Of value 0; its derivative is not.
         return lambda params, z, x_T: x_T + jnp.sqrt(0 * z.sum(-1))[:, None, None, None]
 
-    monkeypatch.setattr(navigation_training, "make_decoder", decoder)
+    monkeypatch.setattr(navigation_search, "make_decoder", decoder)
     with pytest.raises(FloatingPointError, match=r"step 1 of the search: gradient_norm/directions=nan;"):
-        navigation_training.Search(small_config(), bundle, CODES).fit(str(tmp_path))
+        navigation_search.Search(small_config(), bundle, CODES).fit(str(tmp_path))
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
 def test_a_batch_must_suit_the_devices():
-    navigation_training.check_devices(small_config(), 4)
+    navigation_search.check_devices(small_config(), 4)
     with pytest.raises(ValueError, match="--batch_size=4 is not divisible by the 3 devices"):
-        navigation_training.check_devices(small_config(), 3)
+        navigation_search.check_devices(small_config(), 3)
 
 
 def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys):
@@ -110,7 +114,7 @@ def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys
 @pytest.mark.parametrize("decoder", ["ddim", "x0", "vae"])
 def test_every_decoder_passes_a_gradient_to_z(bundle, decoder):
     config = small_config(decoder=decoder)
-    decode = navigation_training.make_decoder(config, bundle.functions)
+    decode = navigation_search.make_decoder(config, bundle.functions)
     x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
     z = jnp.asarray(CODES[:2])
 
@@ -128,20 +132,20 @@ def test_every_decoder_passes_a_gradient_to_z(bundle, decoder):
 def test_the_training_decoder_is_the_models_own(bundle):
     config = small_config(decoder="ddim", decode_steps=4)
     x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
-    images = navigation_training.make_decoder(config, bundle.functions)(bundle.ema.params, CODES[:2], x_T)
+    images = navigation_search.make_decoder(config, bundle.functions)(bundle.ema.params, CODES[:2], x_T)
     np.testing.assert_allclose(images, bundle.decode(x_T, CODES[:2], 4), atol=1e-4)
 
 
 def temporary_bytes(bundle, num_steps):
     config = small_config(decoder="ddim", decode_steps=num_steps)
-    compiled = navigation_training.Search(config, bundle, CODES).lower().compile()
+    compiled = navigation_search.Search(config, bundle, CODES).lower().compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.slow
 def test_memory_grows_by_one_image_a_step(bundle, monkeypatch):
     """In a loop, as on accelerators."""
-    monkeypatch.setattr(navigation_training, "UNROLLED_STEPS", 0)
+    monkeypatch.setattr(navigation_search, "UNROLLED_STEPS", 0)
     per_image = np.prod(bundle.image_shape) * 4
     num_images = 2 * small_config().data.batch_size
     growth = (temporary_bytes(bundle, 20) - temporary_bytes(bundle, 5)) / (15 * num_images * per_image)
@@ -149,7 +153,7 @@ def test_memory_grows_by_one_image_a_step(bundle, monkeypatch):
 
 
 def test_measures_on_fresh_pairs(bundle):
-    search = navigation_training.Search(small_config(decoder="vae"), bundle, CODES)
+    search = navigation_search.Search(small_config(decoder="vae"), bundle, CODES)
     measured = search.measure(search.create().params, CODES, num_batches=5)
     assert measured["count"].sum() == 20
     assert measured["rca"] == pytest.approx((measured["accuracy"] * measured["count"]).sum() / 20)
@@ -163,7 +167,7 @@ def test_a_missing_decoder_is_named(tiny, section, decoder, words):
     tiny[section].weight = 0.0
     bundle = api.Bundle(api.make_functions(tiny), None, 0)
     with pytest.raises(ValueError, match=words):
-        navigation_training.check_decoder(small_config(decoder=decoder), bundle)
+        navigation_search.check_decoder(small_config(decoder=decoder), bundle)
 
 
 def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
@@ -216,7 +220,7 @@ def test_no_checkpoint_is_one_clear_line_of_one_process_among_others_too(tmp_pat
 
 @pytest.mark.slow
 def test_the_binary_end_to_end(tiny, tmp_path):
-    from cldis_jax import train
+    from cldis_jax.training import train
 
     tiny.train.steps = 20
     train.train(tiny, str(tmp_path))

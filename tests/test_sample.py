@@ -6,7 +6,9 @@ import sys
 import numpy as np
 from PIL import Image
 
-from cldis_jax import api, latent_diffusion, report
+from cldis_jax import api
+from cldis_jax.prior import method as prior_method
+from cldis_jax.runtime import report
 
 
 def sample(*arguments):
@@ -25,10 +27,10 @@ def test_both_priors(untrained_workdir, tmp_path):
     assert "error: no latent prior in" in refused.stderr
     assert not (workdir / "samples").exists()
 
-    config = latent_diffusion.default_config(bundle.config.model.latent_dim)
+    config = prior_method.default_config(bundle.config.model.latent_dim)
     config.model.num_layers, config.model.hidden_dim, config.codes.model_step = 2, 8, 1
-    fresh = latent_diffusion.create_state(config, np.zeros(10, np.float32), np.ones(10, np.float32))
-    latent_diffusion.save(str(workdir), config, fresh.ema, 5)
+    fresh = prior_method.create_state(config, np.zeros(10, np.float32), np.ones(10, np.float32))
+    prior_method.save(str(workdir), config, fresh.ema, 5)
     done = sample(f"--workdir={workdir}", "--num=5", "--individual", "--latent_steps=4")
     assert done.returncode == 0, done.stderr
     assert "the model has gone on to step 3" in done.stdout

@@ -15,11 +15,12 @@ import threading
 import numpy as np
 import pytest
 
-from cldis_jax import cli, report, tables
-from cldis_jax.checkpoint import config_to_json, flatten
-from cldis_jax.losses import DISTILLATION_FORMS
+from cldis_jax import cli, tables
+from cldis_jax.configs import beta_vae, scenes
+from cldis_jax.method.losses import DISTILLATION_FORMS
+from cldis_jax.runtime import report
+from cldis_jax.runtime.checkpoint import config_to_json, flatten
 from cldis_jax.study import cells, chart, collecting, methods, rendering, running
-from configs import beta_vae, scenes
 
 TABLES = [(name, scale) for name in cells.SEEDS for scale in cells.SCALES]
 DOCS = pathlib.Path(__file__).parent.parent / "docs"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cldis_jax import api, data
-from cldis_jax.evaluation.codes import Codes, RandomMix, Untrained
+from cldis_jax.evaluation.floors import Codes, RandomMix, Untrained
 
 POOLS = ("all", "heldout")
 Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]

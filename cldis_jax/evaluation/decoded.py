@@ -12,12 +12,16 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from cldis_jax import diffusion, editing, navigation_results, pictures, state
+from cldis_jax.api import editor as editing
+from cldis_jax.api import pictures
 from cldis_jax.data import subset
+from cldis_jax.evaluation.content_tracking_pictures import save_all
 from cldis_jax.evaluation.context import Context, summary
+from cldis_jax.method import diffusion
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
-from cldis_jax.metrics.content_tracking_pictures import save_all
+from cldis_jax.models import pixels
+from cldis_jax.navigation import results as navigation_results
 
 BATCH = 32
 IGNORED = 1.01  # L_diff with a wrong z, in units of that with the right one, up to which z makes no difference
@@ -28,7 +32,7 @@ TRACKED = ("score", "consistency", "independence", "activity")
 
 def images_of(context: Context, indices: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] in [-1, 1]."""
-    return state.to_unit_range(context.source.fetch(indices))
+    return pixels.to_unit_range(context.source.fetch(indices))
 
 
 def batches(indices: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, int]]:

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from cldis_jax import losses, state, visualize
 from cldis_jax.data import subset
-from cldis_jax.evaluation.codes import Codes, Untrained
 from cldis_jax.evaluation.context import Context, Represent, summary
+from cldis_jax.evaluation.floors import Codes, Untrained
+from cldis_jax.method import losses
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
+from cldis_jax.models import pixels
+from cldis_jax.runtime import visualize
 
 UDR_IMAGES = 1000
 TAD_IMAGES = {
@@ -110,7 +112,7 @@ def ranking(context: Context) -> dict[str, Any]:
     draws = [subset(context.pool, UDR_IMAGES, seed) for seed in range(settings.seeds)]
 
     def kl(bundle, indices):
-        images = state.to_unit_range(context.source.fetch(indices).astype(np.float32))
+        images = pixels.to_unit_range(context.source.fetch(indices).astype(np.float32))
         mean, log_var = bundle.encode_posterior(images)
         return np.asarray(losses.gaussian_kl(mean, log_var).mean(axis=0))
 

@@ -18,7 +18,7 @@ TABLE_2_SET = "celeba_hq"
 
 def published(dataset: str) -> list[dict[str, str]]:
     """The rows of published_numbers.csv of one data set."""
-    text = (importlib.resources.files("cldis_jax") / "published_numbers.csv").read_text()
+    text = (importlib.resources.files("cldis_jax.evaluation") / "published_numbers.csv").read_text()
     return [row for row in csv.DictReader(io.StringIO(text)) if row["dataset"] == dataset]
 
 

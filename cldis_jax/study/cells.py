@@ -161,7 +161,7 @@ def shard(cells: tuple[Cell, ...], index: int, count: int) -> tuple[Cell, ...]:
 
 def _load(config: str) -> ConfigDict:
     file, _, size = config.partition(":")
-    module = importlib.import_module(f"configs.{file.removesuffix('.py')}")
+    module = importlib.import_module(f"cldis_jax.configs.{file.removesuffix('.py')}")
     return module.get_config(size) if size else module.get_config()
 
 

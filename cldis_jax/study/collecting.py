@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cldis_jax import report
 from cldis_jax.evaluation import tables
+from cldis_jax.runtime import report
 from cldis_jax.study import running
 from cldis_jax.study.cells import DATASETS, Cell, Table, resolve
 

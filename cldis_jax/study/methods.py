@@ -6,10 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cldis_jax.checkpoint import flatten
-from cldis_jax.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
-from cldis_jax.losses import DISTILLATION_FORMS
-from configs import beta_vae, scenes
+from cldis_jax.configs import beta_vae, scenes
+from cldis_jax.method.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
+from cldis_jax.method.losses import DISTILLATION_FORMS
+from cldis_jax.runtime.checkpoint import flatten
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
 # L_dt has another size in every form: weighted by these, the student's gradient is about as large as with kl.

@@ -3,8 +3,8 @@
 import csv
 import io
 
-from cldis_jax import report
 from cldis_jax.evaluation import tables
+from cldis_jax.runtime import report
 from cldis_jax.study.cells import Column
 from cldis_jax.study.collecting import Collected, Row, Score, Section
 

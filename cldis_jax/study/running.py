@@ -20,11 +20,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cldis_jax import data, report
-from cldis_jax.checkpoint import config_to_json, flatten, is_free
+from cldis_jax import data
+from cldis_jax.configs import default
 from cldis_jax.evaluation import tables
+from cldis_jax.runtime import report
+from cldis_jax.runtime.checkpoint import config_to_json, flatten, is_free
 from cldis_jax.study.cells import Cell, resolve
-from configs import default
 
 ROOT = pathlib.Path(default.__file__).parents[1]  # the commands name configs relative to it
 SETTLED = ("done", "failed", "no data")

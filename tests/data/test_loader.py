@@ -101,7 +101,7 @@ def test_the_split_is_fixed_sorted_and_complete():
 
 
 def test_make_source_reads_the_config_and_names_the_valid_choices():
-    from configs.default import get_config
+    from cldis_jax.configs.default import get_config
 
     config = get_config().data
     config.image_size = 16

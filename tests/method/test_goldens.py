@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cldis_jax import closed_loop, state
+from cldis_jax.configs import scenes
+from cldis_jax.method import closed_loop, train_step
 from cldis_jax.study import methods
-from configs import scenes
 from tests.method.stand_ins import KEY, LATENT, NETWORKS, PARAMS, X0
 
 GOLDENS = json.loads(pathlib.Path(__file__).with_name("goldens.json").read_text())
@@ -23,7 +23,7 @@ STEPS = {"cpu": 6_000, "long": 18_000}
 
 
 def variants(size):
-    """The baseline of the ablation at a size, all that it changes, and the methods that lack one of the two branches."""
+    """The baseline of the ablation at a size, all that it changes, and methods without one of the branches."""
     config, steps = scenes.get_config(size), STEPS[size]
     alone = [methods.vae_alone(size), methods.vae_annealed(size, steps), methods.diffae_alone("cross_attention")]
     for method in (methods.closed_loop("cross_attention"), *methods.variants(config, steps), *alone):
@@ -85,8 +85,8 @@ def test_loss_and_gradient(name):
 def test_three_steps(name):
     config = CONFIGS[name]
     networks, params = branches(config)
-    train_state = state.create_state(networks, config, params)
-    step = jax.jit(lambda s: state.train_step(networks, config, s, IMAGES))
+    train_state = train_step.create_state(networks, config, params)
+    step = jax.jit(lambda s: train_step.train_step(networks, config, s, IMAGES))
     for _ in range(3):
         train_state, scalars = step(train_state)
     golden = GOLDENS[name]["after three steps"]

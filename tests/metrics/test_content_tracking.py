@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cldis_jax.metrics import content_tracking_pictures
+from cldis_jax.evaluation import content_tracking_pictures
 from cldis_jax.metrics.content_tracking import (
     Tracking,
     _bootstrap_counts,

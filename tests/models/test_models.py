@@ -28,7 +28,7 @@ def count(tree):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_counts_equal_the_published_ones(name):
-    config = importlib.import_module(f"configs.diffae_{name}").get_config()
+    config = importlib.import_module(f"cldis_jax.configs.diffae_{name}").get_config()
     params = abstract_params(config)
     assert {network: count(tree) for network, tree in params.items()} == dict(
         zip(("unet", "semantic_encoder"), PUBLISHED[name])
@@ -37,7 +37,7 @@ def test_parameter_counts_equal_the_published_ones(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_diffae_configs_hold_the_published_recipe(name):
-    config = importlib.import_module(f"configs.diffae_{name}").get_config()
+    config = importlib.import_module(f"cldis_jax.configs.diffae_{name}").get_config()
     assert config.data.batch_size == (64 if name == "ffhq256" else 128)
     assert config.data.image_size == int(name[-3:].lstrip("abq"))
     images = {"celeba64": 72e6, "bedroom128": 120e6, "ffhq256": 100.07e6}.get(name, 130e6)

@@ -1,0 +1,212 @@
+"""The few functions that a notebook needs, and that every command here is built on.
+
+bundle = load("runs/quickstart")
+z = bundle.encode(images)                        # [B, H, W, C] in [-1, 1] -> [B, d]
+x_T = bundle.encode_noise(images, z, 100)        # the stochastic code, 100 DDIM steps
+edited = bundle.decode(x_T, z + bundle.z_std * shift, 100)
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cldis_jax import models
+from cldis_jax.method import closed_loop, diffusion, losses, train_step
+from cldis_jax.runtime import checkpoint
+
+LATENTS = ("z_sem", "z_disen")
+TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an idle row is cheap, and a new length compiles anew
+
+
+def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
+    """The dtype of activations on a platform, by default the one present.
+
+    bfloat16 on accelerators, float32 on CPU, unless the config says otherwise.
+    """
+    precision = config.train.precision
+    if precision == "auto":
+        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
+    return jnp.dtype(precision)
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions:
+    """The jitted functions of one architecture; parameters are arguments, so that new ones never retrace."""
+
+    config: ConfigDict
+    networks: models.Networks
+
+    @functools.cached_property
+    def schedule(self) -> diffusion.Schedule:
+        return closed_loop.schedule_of(self.config)
+
+    @functools.cached_property
+    def encode(self):
+        return jax.jit(
+            lambda params, x: self.networks.semantic_encoder.apply({"params": params["semantic_encoder"]}, x)
+        )
+
+    @functools.cached_property
+    def encode_posterior(self):
+        apply = self.networks.beta_vae.apply
+        return jax.jit(lambda params, x: apply({"params": params["beta_vae"]}, x, method="encode"))
+
+    @functools.cached_property
+    def decode_vae(self):
+        def decode(params, z):
+            output = self.networks.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
+            return losses.decoder_mean(self.config.vae.likelihood, output)
+
+        return jax.jit(decode)
+
+    def output(self, params, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
+        """The U-Net's own output, eps or v."""
+        return self.networks.unet.apply({"params": params["unet"]}, x_t, t, z)
+
+    @functools.cached_property
+    def predict(self):
+        def predict(params, x_t, t, z):
+            signal, noise = (
+                diffusion.per_sample(table, t, x_t.ndim) for table in (self.schedule.signal, self.schedule.noise)
+            )
+            output = self.output(params, x_t, t, z)
+            return diffusion.predict_eps(self.config.diffusion.prediction, output, x_t, signal, noise)
+
+        return jax.jit(predict)
+
+    def _ddim(self, chain):
+        def run(params, tables, x, z):
+            return chain(lambda x_t, t: self.output(params, x_t, t, z), self.config.diffusion.prediction, tables, x)
+
+        return jax.jit(run)
+
+    @functools.cached_property
+    def ddim_decode(self):
+        return self._ddim(diffusion.ddim_decode)
+
+    @functools.cached_property
+    def ddim_encode(self):
+        return self._ddim(diffusion.ddim_encode)
+
+    def tables(self, num_steps: int) -> diffusion.DDIMTables:
+        """DDIM tables padded to one of a few lengths, so that few programs run every number of steps."""
+        total = self.schedule.num_steps
+        length = next((length for length in TABLE_LENGTHS if num_steps <= length < total), total)
+        return diffusion.ddim_tables(self.schedule, num_steps, length=length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A model with its parameters: images are [B, H, W, C] float32 in [-1, 1], codes [B, d] float32."""
+
+    functions: Functions
+    ema: train_step.Averages
+    step: int
+
+    @property
+    def config(self) -> ConfigDict:
+        return self.functions.config
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        data = self.config.data
+        return data.image_size, data.image_size, data.channels
+
+    @property
+    def z_mean(self) -> np.ndarray:
+        """Mean of the main latent over the training data [d]."""
+        return np.asarray(self.moments(self.main_latent).mean)
+
+    @property
+    def z_std(self) -> np.ndarray:
+        """Standard deviation of the main latent over the training data [d]."""
+        return np.asarray(self.moments(self.main_latent).std)
+
+    @property
+    def has_diffusion(self) -> bool:
+        return self.functions.networks.unet is not None
+
+    @property
+    def has_vae(self) -> bool:
+        return self.functions.networks.beta_vae is not None
+
+    @property
+    def main_latent(self) -> str:
+        """z_sem, or z_disen where there is no Diff-AE."""
+        return "z_sem" if self.has_diffusion else "z_disen"
+
+    def moments(self, latent: str) -> train_step.Moments:
+        return {"z_sem": self.ema.z_sem, "z_disen": self.ema.z_disen}[latent]
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """z_sem of images."""
+        self._require(self.has_diffusion, "z_sem", "diffusion.weight")
+        return self.functions.encode(self.ema.params, images)
+
+    def encode_posterior(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(mean, log variance) of q_phi(z|x), each [B, d]."""
+        self._require(self.has_vae, "z_disen", "vae.weight")
+        return self.functions.encode_posterior(self.ema.params, images)
+
+    def represent(self, images: jax.Array, latent: str) -> jax.Array:
+        """The representation that metrics score: z_sem, or the posterior mean for z_disen."""
+        return self.encode(images) if latent == "z_sem" else self.encode_posterior(images)[0]
+
+    def decode_vae(self, z: jax.Array) -> jax.Array:
+        """The VAE decoder's mean image."""
+        self._require(self.has_vae, "the VAE's decoder", "vae.weight")
+        return self.functions.decode_vae(self.ema.params, z)
+
+    def encode_noise(self, images: jax.Array, z: jax.Array, num_steps: int) -> jax.Array:
+        """x_T of images by deterministic DDIM run backwards, conditioned on z [Diff-AE, eq. 8]."""
+        self._require(self.has_diffusion, "x_T", "diffusion.weight")
+        return self.functions.ddim_encode(self.ema.params, self.functions.tables(num_steps), images, z)
+
+    def decode(self, x_T: jax.Array, z: jax.Array, num_steps: int) -> jax.Array:
+        """Images from the stochastic code x_T [B, H, W, C] and z by DDIM."""
+        self._require(self.has_diffusion, "the DDIM decoder", "diffusion.weight")
+        return self.functions.ddim_decode(self.ema.params, self.functions.tables(num_steps), x_T, z)
+
+    def predict(self, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
+        """The denoiser's eps at x_t, integer t [B] and z, whatever the network itself predicts."""
+        self._require(self.has_diffusion, "the denoiser", "diffusion.weight")
+        return self.functions.predict(self.ema.params, x_t, t, z)
+
+    def _require(self, present: bool, what: str, field: str) -> None:
+        if not present:
+            raise ValueError(f"this model has no {what}: it was trained with {field}=0")
+
+
+def make_functions(config: ConfigDict) -> Functions:
+    return Functions(config, models.make_networks(config, compute_dtype(config)))
+
+
+def abstract_averages(config: ConfigDict) -> train_step.Averages:
+    """Shapes of what evaluation reads from a checkpoint, on one local device."""
+    networks = models.make_networks(config)
+    shapes = jax.eval_shape(lambda: train_step.create_state(networks, config)).ema
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
+
+
+def load(workdir: str, step: int | None = None, *, data_path: str | None = None, data_dir: str | None = None) -> Bundle:
+    """The newest (or given) checkpoint's moving-average model of a workdir.
+
+    Args:
+      data_path, data_dir: where the data lie now, in place of what the config says; not read here.
+
+    Raises:
+      checkpoint.CheckpointError: there is none.
+    """
+    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+        config = checkpoints.config()
+        for field, value in (("path", data_path), ("data_dir", data_dir)):
+            if value is not None:
+                config.data[field] = value
+        ema, step = checkpoints.restore_ema(abstract_averages(config), step)
+    return Bundle(make_functions(config), ema, step)

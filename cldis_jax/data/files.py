@@ -1,0 +1,87 @@
+"""Image files on the command line: which there are, their pixels as a model reads them, and results beside them."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cldis_jax.data.folder import SUFFIXES, read_image
+from cldis_jax.runtime import visualize
+
+CELEBA_SIZE = (178, 218)  # the only images that a model with CelebA's crop was trained to see cropped so
+
+
+class ImageFileError(ValueError):
+    """An image that is missing or unreadable, or a result that would replace one."""
+
+
+def find(text: str) -> list[Path]:
+    """The files that a comma-separated list, or a folder, names."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not files:
+            raise ImageFileError(f"no {', '.join(SUFFIXES)} file in the folder {text}")
+        return files
+    return [path] if path.is_file() else [existing(part) for part in text.split(",")]
+
+
+def existing(text: str) -> Path:
+    """One file, which must be there."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ImageFileError(f"no image file {text}")
+    return path
+
+
+def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np.ndarray:
+    """Files of any size and mode as [B, image_size, image_size, channels] float32 in [-1, 1]."""
+    images = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                size = image.size
+            images.append(read_image(file, image_size, channels, crop if size == CELEBA_SIZE else "center"))
+        except Exception as error:  # decoders raise whatever they like on damaged bytes
+            raise ImageFileError(f"{file} can't be read as an image: {error}") from error
+    return np.stack(images).astype(np.float32) / 127.5 - 1
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """A name of its own for each file's results: its stem, numbered where several files share it."""
+    stems = [file.stem for file in files]
+    found, taken = [], set(stems)
+    for i, stem in enumerate(stems):
+        if stems.count(stem) > 1:
+            stem = next(name for name in (f"{stem}_{n}" for n in itertools.count(i)) if name not in taken)
+            taken.add(stem)
+        found.append(stem)
+    return found
+
+
+class Outputs:
+    """Pictures to write in one folder; refuses a name that would replace an input."""
+
+    def __init__(self, folder: str, inputs: Sequence[Path]):
+        self.folder = Path(folder).expanduser()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ImageFileError(f"{folder} is a file, where a folder for the pictures is needed")
+        self._inputs = {file.resolve() for file in inputs}
+        self.written: list[str] = []
+
+    def path(self, name: str) -> Path:
+        """Where `name` goes; ask for every name before any work."""
+        path = self.folder / name
+        if path.resolve() in self._inputs:
+            raise ImageFileError(f"{path} would replace an input image; choose another folder")
+        return path
+
+    def png(self, name: str, picture: np.ndarray) -> None:
+        visualize.save_png(self.path(name), picture)
+        self.written.append(name)
+
+    def animation(self, name: str, frames: Sequence[np.ndarray]) -> None:
+        visualize.save_animation(self.path(name), frames)
+        self.written.append(name)

@@ -1,0 +1,1 @@
+"""Published Diff-AE weights as a workdir of this package."""

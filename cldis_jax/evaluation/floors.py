@@ -1,0 +1,71 @@
+"""Codes of a data set by index: a model's, encoded once and kept, and those that a model must beat."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from tqdm import tqdm
+
+from cldis_jax import api, models
+from cldis_jax.data import Source
+from cldis_jax.models import pixels
+from cldis_jax.runtime import partitioning
+
+BATCH_PER_DEVICE = 128
+
+
+class Codes:
+    """Codes [N, C] of the images at any indices [N] of a source; what is asked for twice is encoded once."""
+
+    def __init__(self, bundle: api.Bundle, source: Source, latent: str, name: str = "the model"):
+        self._source, self._latent, self.name = source, latent, name
+        devices = np.array(jax.local_devices())[:, None]
+        mesh = Mesh(devices, partitioning.AXES, axis_types=(AxisType.Auto,) * 2)
+        self._sharding = partitioning.batch_sharding(mesh)
+        self._bundle = dataclasses.replace(bundle, ema=jax.device_put(bundle.ema, partitioning.replicated(mesh)))
+        self._batch_size = BATCH_PER_DEVICE * mesh.size
+        self._kept = np.zeros((len(source), bundle.config.model.latent_dim), np.float32)
+        self._known = np.zeros(len(source), bool)
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        missing = np.flatnonzero(np.bincount(indices, minlength=len(self._known)).astype(bool) & ~self._known)
+        starts = range(0, len(missing), self._batch_size)
+        for start in tqdm(starts, f"encoding by {self.name}", unit="batch", disable=len(starts) < 2 or None):
+            rows = missing[start : start + self._batch_size]
+            padded = np.resize(rows, self._batch_size)  # one shape, one program
+            images = pixels.to_unit_range(jax.device_put(self._source.fetch(padded), self._sharding))
+            self._kept[rows] = np.asarray(self._bundle.represent(images, self._latent))[: len(rows)]
+        self._known[missing] = True
+        if not np.isfinite(codes := self._kept[indices]).all():
+            raise FloatingPointError(f"the encoder of step {self._bundle.step} gives codes that are not finite")
+        return codes
+
+
+class Untrained:
+    """Codes of the same encoder before any training, at unit standard deviation, lest their size decide."""
+
+    def __init__(self, bundle: api.Bundle, source: Source, latent: str, seed: int, indices: np.ndarray):
+        networks = bundle.functions.networks
+        params = jax.jit(lambda key: models.init_params(networks, bundle.config, key))(jax.random.key(seed))
+        bundle = dataclasses.replace(bundle, ema=bundle.ema.replace(params=params))
+        self._codes = Codes(bundle, source, latent, "an untrained encoder")
+        std = self._codes(indices).std(axis=0)
+        self._scale = np.where(std > 0, std, 1)
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return self._codes(indices) / self._scale
+
+
+class RandomMix:
+    """Codes that hold every label and disentangle none: a random linear mix [C] of standardised labels [F]."""
+
+    def __init__(self, labels, dim: int, seed: int, indices: np.ndarray):
+        """`labels`: a function of indices [N] to labels [N, F]; their deviations are those at `indices`."""
+        self._labels = labels
+        values = labels(indices)
+        self._mean, std = values.mean(axis=0), values.std(axis=0)
+        self._mix = np.random.default_rng(seed).normal(size=(len(std), dim)) / np.where(std > 0, std, 1)[:, None]
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return (self._labels(indices) - self._mean) @ self._mix

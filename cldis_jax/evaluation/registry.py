@@ -1,0 +1,143 @@
+"""The metrics of `cldis_jax.evaluate` by name: what each needs, and a function of the context that measures it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cldis_jax import api, metrics
+from cldis_jax.evaluation import decoded, labelled
+from cldis_jax.evaluation.context import POOLS, Context, Settings
+from cldis_jax.metrics import inception, lpips, trackers
+
+LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
+
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "POOLS", "Context", "Settings", "check"]
+
+
+def needs_latent(bundle: api.Bundle, latent: str, which: str = "this model") -> None:
+    if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[latent]:
+        field = {"z_sem": "diffusion", "z_disen": "vae"}[latent]
+        raise ValueError(f"--latent={latent}: {which} has none, it was trained with {field}.weight=0")
+
+
+def needs_factors(context: Context) -> None:
+    if not context.source.factor_sizes:
+        raise ValueError(f"{context.source.name} has no factor labels; label-free metrics are {LABEL_FREE}")
+
+
+def needs_samples(context: Context) -> None:
+    """The pool holds what one seed draws."""
+    settings = context.settings
+    context.draw(settings.num_train + settings.num_test, 0)
+
+
+def needs_attributes(context: Context) -> None:
+    if not context.source.attribute_names:
+        raise ValueError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
+
+
+def needs_models(context: Context) -> None:
+    """Other models, of the same images and with the latent."""
+    settings = context.settings
+    if not settings.workdirs:
+        raise ValueError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
+    for path, bundle in zip(settings.workdirs, context.rivals):
+        for field in ("source", "name", "path", "crop", "image_size", "channels"):
+            theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
+            if theirs != ours:
+                raise ValueError(
+                    f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
+                )
+        needs_latent(bundle, settings.latent, f"the model in {path}")
+
+
+def needs_inception(context: Context) -> None:
+    if not context.settings.inception_weights:
+        raise FileNotFoundError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
+    inception.load_weights(context.settings.inception_weights)
+
+
+def needs_lpips(context: Context) -> None:
+    """Nothing without --lpips_weights; else its networks, and images that they take."""
+    if not context.settings.lpips_weights:
+        return
+    lpips.load_weights(*context.settings.lpips_weights)
+    data = context.bundle.config.data
+    if data.channels != 3 or data.image_size < lpips.LEAST_SIZE:
+        raise ValueError(
+            f"--lpips_weights: LPIPS takes colour images of {lpips.LEAST_SIZE} pixels a side or more, this model's "
+            f"have {data.channels} channels and {data.image_size} pixels"
+        )
+
+
+def needs_denoiser(context: Context) -> None:
+    if not context.bundle.has_diffusion:
+        raise ValueError("z_usage asks the denoiser, but this model is a VAE alone (diffusion.weight=0)")
+
+
+def needs_tracker(context: Context) -> None:
+    settings, size = context.settings, context.bundle.config.data.image_size
+    directions = decoded.directions_of(context)
+    if len(directions) < 2:
+        raise ValueError(f"content tracking compares directions, but --directions={settings.directions} has only one")
+    trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
+    if size < trackers.WINDOW:
+        raise ValueError(
+            f"content tracking needs images of {trackers.WINDOW} pixels a side or more, this model's have {size}"
+        )
+
+
+class Metric(NamedTuple):
+    """`measure` gives {name: {mean, std, floors}}, perhaps a `note` and `details`; `needs` raise where something lacks.
+
+    What has an interval in place of seeds gives plain {name: value} and `floors` {kind: {name: value}}.
+    """
+
+    measure: Callable[[Context], dict[str, Any]]
+    needs: tuple[Callable[[Context], None], ...] = ()
+
+
+def _intervened(metric) -> Metric:
+    return Metric(functools.partial(labelled.intervened, metric), (needs_factors,))
+
+
+def _split(metric, **arguments) -> Metric:
+    return Metric(functools.partial(labelled.split, metric, **arguments), (needs_factors, needs_samples))
+
+
+def _paired(metric) -> Metric:
+    return Metric(functools.partial(labelled.paired, metric), (needs_factors, needs_samples))
+
+
+METRICS = {
+    "factor_vae": _intervened(metrics.factor_vae),
+    "beta_vae": _intervened(metrics.beta_vae),
+    "dci": Metric(labelled.importances, (needs_factors, needs_samples)),
+    "mig": Metric(labelled.information_gap, (needs_factors, needs_samples)),
+    "sap": _split(metrics.sap, seeded=True),
+    "modularity_explicitness": _split(metrics.modularity_explicitness),
+    "irs": _paired(metrics.irs),
+    "udr": Metric(labelled.ranking, (needs_models,)),
+    "tad": Metric(labelled.total_auroc_difference, (needs_attributes,)),
+    "fid": Metric(decoded.frechet, (needs_inception,)),
+    "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
+    "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
+    "content_tracking": Metric(decoded.content_tracking, (needs_tracker,)),
+}
+
+
+HIGHER_IS_BETTER = tuple(name for name in METRICS if name not in ("fid", "reconstruction", "z_usage"))
+
+
+def check(context: Context, names: list[str]) -> None:
+    """Raise, before any work, for a metric that is unknown or that this model, data or machine can't be scored by."""
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"--metrics: {name!r} is unknown; choose from {', '.join(METRICS)}")
+    settings, bundle = context.settings, context.bundle
+    if settings.pool == "heldout" and bundle.config.data.holdout == 0:
+        raise ValueError("--pool=heldout: this model saw every image in training (data.holdout=0)")
+    needs_latent(bundle, settings.latent)
+    for name in names:
+        for need in METRICS[name].needs:
+            need(context)

@@ -1,0 +1,150 @@
+"""The train state and one optimiser step: gradients, per-branch clipping, Adam, moving averages, feedback."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from cldis_jax.method import closed_loop
+from cldis_jax.models import Networks, init_params
+from cldis_jax.models.pixels import to_unit_range
+from cldis_jax.models.semantic_encoder import standardize
+
+MOMENT_DECAY = 0.99  # of the latents' moments: a window of some hundred batches
+
+
+@struct.dataclass
+class Moments:
+    """Moving first and second moment of a latent over the training data; `weight` undoes the start from zero."""
+
+    weight: jax.Array  # []
+    first: jax.Array  # [d]
+    second: jax.Array  # [d]
+
+    @classmethod
+    def zeros(cls, dim: int) -> "Moments":
+        return cls(weight=jnp.zeros(()), first=jnp.zeros(dim), second=jnp.zeros(dim))
+
+    def update(self, z: jax.Array) -> "Moments":
+        """With one more batch z [B, d]."""
+        new = Moments(weight=jnp.ones(()), first=z.mean(0), second=jnp.square(z).mean(0))
+        return jax.tree.map(lambda a, b: MOMENT_DECAY * a + (1 - MOMENT_DECAY) * b, self, new)
+
+    @property
+    def mean(self) -> jax.Array:
+        return self.first / jnp.maximum(self.weight, 1e-12)
+
+    @property
+    def std(self) -> jax.Array:
+        variance = self.second / jnp.maximum(self.weight, 1e-12) - jnp.square(self.mean)
+        return jnp.sqrt(jnp.maximum(variance, 0))
+
+
+@struct.dataclass
+class Averages:
+    """What evaluation reads: the parameters' moving average and the latents' statistics."""
+
+    params: dict[str, Any]
+    z_sem: Moments
+    z_disen: Moments
+
+
+@struct.dataclass
+class TrainState:
+    step: jax.Array  # int32 []
+    params: dict[str, Any]  # by network, float32
+    opt_state: optax.OptState
+    feedback: closed_loop.Feedback
+    ema: Averages
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam at a constant rate, the gradient clipped by each network's own norm or by one over all networks."""
+    c = config.train
+    clip, adam = optax.clip_by_global_norm(c.clip_norm), optax.adam(c.learning_rate)
+    if c.clip_scope == "global":
+        return optax.chain(clip, adam)
+
+    def labels(params):
+        return {name: jax.tree.map(lambda _, name=name: name, branch) for name, branch in params.items()}
+
+    names = ("unet", "semantic_encoder", "beta_vae")
+    return optax.partition({name: optax.chain(clip, adam) for name in names}, labels)
+
+
+def create_state(networks: Networks, config: ConfigDict, params: dict | None = None) -> TrainState:
+    """The state before the first step, from the seed (or from given parameters)."""
+    if params is None:
+        params = init_params(networks, config, jax.random.key(config.train.seed))
+    moments = Moments.zeros(config.model.latent_dim)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=make_optimizer(config).init(params),
+        feedback=closed_loop.initial_feedback(config),
+        ema=Averages(params=jax.tree.map(jnp.copy, params), z_sem=moments, z_disen=jax.tree.map(jnp.copy, moments)),
+    )
+
+
+def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) -> TrainState:
+    """`state`, of no step yet, with E_sem rescaled: z_sem of mean 0, variance 1 over uint8 images [N, H, W, C]."""
+    encoder = state.params["semantic_encoder"]
+    z_sem = networks.semantic_encoder.apply({"params": encoder}, to_unit_range(images))
+    rescaled = {"semantic_encoder": standardize(encoder, z_sem)}
+    ema = state.ema.replace(params=state.ema.params | jax.tree.map(jnp.copy, rescaled))
+    return state.replace(params=state.params | rescaled, ema=ema)
+
+
+def train_step(
+    networks: Networks, config: ConfigDict, state: TrainState, images: jax.Array
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One optimiser step on uint8 images [B, H, W, C]: the next state and the step's scalars.
+
+    All randomness is fold_in(seed, step), so that a resumed run equals an uninterrupted one.
+    """
+    key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
+    x0 = to_unit_range(images)
+    if config.data.flip:
+        flip = jax.random.bernoulli(jax.random.fold_in(key, 0), 0.5, (x0.shape[0], 1, 1, 1))
+        x0 = jnp.where(flip, x0[:, :, ::-1], x0)
+
+    def loss_and_gradient(x0, micro):
+        return jax.value_and_grad(closed_loop.closed_loop_loss, has_aux=True)(
+            state.params, networks, config, x0, state.feedback, state.step, jax.random.fold_in(key, 1 + micro)
+        )
+
+    if config.train.accumulate == 1:
+        (_, output), gradient = loss_and_gradient(x0, 0)
+    else:
+        gradient, output = _accumulate(loss_and_gradient, x0, config.train.accumulate)
+
+    updates, opt_state = make_optimizer(config).update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    feedback = closed_loop.close_loop(config, state.feedback, output, state.step)
+    ema = Averages(
+        params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay),
+        z_sem=state.ema.z_sem.update(output.z_sem),
+        z_disen=state.ema.z_disen.update(output.z_disen),
+    )
+    scalars = output.scalars | {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
+    scalars |= {"feedback/progress": feedback.progress}
+    scalars |= {"feedback/z_gain": feedback.gain, "feedback/z_gain_zero": feedback.zero_gain}
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state, feedback=feedback, ema=ema), scalars
+
+
+def _accumulate(loss_and_gradient, x0, num_micro):
+    """Gradient and output averaged over micro-batches, one after the other; each is spread over all devices."""
+    micro_batches = x0.reshape((-1, num_micro, *x0.shape[1:])).swapaxes(0, 1)
+
+    def add(total, item):
+        (_, output), gradient = loss_and_gradient(*item)
+        return jax.tree.map(lambda a, b: a + b / num_micro, total, gradient), output
+
+    shapes = jax.eval_shape(loss_and_gradient, micro_batches[0], 0)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[1])
+    gradient, outputs = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(num_micro)))
+    latents = {name: getattr(outputs, name).reshape((-1, outputs.z_sem.shape[-1])) for name in ("z_sem", "z_disen")}
+    return gradient, jax.tree.map(lambda x: x.mean(axis=0), outputs).replace(**latents)

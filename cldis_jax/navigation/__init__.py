@@ -1,0 +1,1 @@
+"""Self-supervised search for semantic directions of a frozen model."""

@@ -1,0 +1,175 @@
+"""What a direction does, in words: a probe reads the factors of a rendered set from images, here decoded ones.
+
+The probe is a small convolutional network with one softmax a factor, trained on the data set's own labels; the models
+that it judges never see them. A change of a factor is the Wasserstein-1 distance between what the probe says of two
+images, in the factor's own geometry: steps on a line, the shorter way on a circle, or another category.
+"""
+
+import functools
+import hashlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+from flax import serialization, struct
+from tqdm import tqdm
+
+from cldis_jax.data import Source
+from cldis_jax.models.pixels import to_unit_range
+from cldis_jax.models.reconstructor import Trunk
+
+STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
+MAX_NOISE = 0.15  # standard deviation added to the images in training, so that a decoder's blemishes don't mislead
+MAX_SIDE = 32  # pixels that the probe looks at; larger images are averaged down
+NUM_TESTED = 1024  # labelled images that its accuracy is measured on
+READ_BATCH = 64
+
+CATEGORIES = ("shape", "category", "object", "color", "object_color", "object_shape", "background_color")
+CIRCLES = ("floor_hue", "wall_hue", "object_hue", "azimuth")
+FULL_TURNS = ("sprites", "dsprites")  # sets whose `orientation` closes a circle; of scenes it is an arc of 60 degrees
+
+
+def geometry(source: Source) -> tuple[str, ...]:
+    """`line`, `circle` or `category` for each factor of a source."""
+
+    def of(name):
+        if name in CATEGORIES:
+            return "category"
+        turns = name == "orientation" and source.name.startswith(FULL_TURNS)
+        return "circle" if turns or name in CIRCLES else "line"
+
+    return tuple(of(name) for name in source.factor_names)
+
+
+def wasserstein(kind: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Distance [...] between distributions [..., n] over a factor's n values; 1 is the largest that there is.
+
+    On a line the area between the cumulative distributions, on a circle the same after the best cut (their median
+    difference is taken off; Rabin et al. 2011), for categories half the sum of absolute differences.
+    """
+    n = p.shape[-1]
+    if n == 1:
+        return np.zeros(p.shape[:-1])
+    if kind == "category":
+        return np.abs(p - q).sum(-1) / 2
+    flow = np.cumsum(p - q, axis=-1)
+    if kind == "circle":
+        return np.abs(flow - np.median(flow, axis=-1, keepdims=True)).sum(-1) / (n // 2)
+    return np.abs(flow).sum(-1) / (n - 1)
+
+
+def factor_share(changes: np.ndarray) -> float:
+    """Mean over directions of the largest factor's share of all change, from changes [K, F]; 1 / F knows nothing."""
+    total = changes.sum(-1)
+    share = np.where(total > 0, changes.max(-1) / np.where(total > 0, total, 1), 1 / changes.shape[1])
+    return float(share.mean())
+
+
+class ProbeNetwork(nn.Module):
+    """Images [B, H, W, C] -> logits of all factors, one behind the other [B, sum of sizes]."""
+
+    num_logits: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        while images.shape[1] > MAX_SIDE and images.shape[1] % 2 == 0:
+            images = nn.avg_pool(images, (2, 2), (2, 2))
+        return nn.Dense(self.num_logits, name="factors")(Trunk(name="trunk")(images))
+
+
+@struct.dataclass
+class Probe:
+    """A trained probe."""
+
+    params: Any
+    sizes: tuple[int, ...] = struct.field(pytree_node=False)
+    kinds: tuple[str, ...] = struct.field(pytree_node=False)
+
+    def read(self, images: np.ndarray) -> list[np.ndarray]:
+        """For each factor, probabilities [B, n] of its values, from images [B, H, W, C] in [-1, 1]."""
+        logits = []
+        for start in range(0, len(images), READ_BATCH):
+            rows = np.arange(start, start + READ_BATCH).clip(max=len(images) - 1)  # padded: one shape, one program
+            logits.append(np.asarray(_logits(sum(self.sizes), self.params, images[rows]))[: len(images) - start])
+        parts = np.split(np.concatenate(logits).astype(np.float64), np.cumsum(self.sizes)[:-1], axis=-1)
+        return [np.asarray(jax.nn.softmax(part, axis=-1)) for part in parts]
+
+    def accuracy(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """Share [F] of images [B, H, W, C] whose factor values [B, F] are read rightly."""
+        return np.array([(p.argmax(-1) == factors[:, i]).mean() for i, p in enumerate(self.read(images))])
+
+    def changes(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Mean distance [F] between what is read of images and of their successors, each [B, H, W, C]."""
+        read = zip(self.kinds, self.read(before), self.read(after))
+        return np.array([wasserstein(kind, p, q).mean() for kind, p, q in read])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(num_logits, params, images):
+    return ProbeNetwork(num_logits).apply({"params": params}, images)
+
+
+def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0) -> Probe:
+    """A probe of the source's factors, trained on its images at `indices`; the same for the same seed."""
+    sizes, rng = tuple(source.factor_sizes), np.random.default_rng(seed)
+    network = ProbeNetwork(sum(sizes))
+    warmup = steps // 10
+    optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, warmup, steps))
+    params = network.init(jax.random.key(seed), to_unit_range(jnp.asarray(source.fetch(indices[:1]))))["params"]
+
+    def loss(params, images, factors, key):
+        key_size, key_noise = jax.random.split(key)
+        size = jax.random.uniform(key_size, (len(images), 1, 1, 1), maxval=MAX_NOISE)
+        noisy = to_unit_range(images) + size * jax.random.normal(key_noise, images.shape)
+        parts = jnp.split(network.apply({"params": params}, noisy), np.cumsum(sizes)[:-1], axis=-1)
+        per_factor = [
+            optax.softmax_cross_entropy_with_integer_labels(part, factors[:, i]).mean() for i, part in enumerate(parts)
+        ]
+        return sum(per_factor)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(params, opt_state, images, factors, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        gradient = jax.grad(loss)(params, images, factors, key)
+        updates, opt_state = optimizer.update(gradient, opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    opt_state = optimizer.init(params)
+    for step in tqdm(range(steps), "training the factor probe", unit="step", leave=False, disable=None):
+        rows = rng.choice(indices, BATCH_SIZE)
+        params, opt_state = update(params, opt_state, source.fetch(rows), source.factors(rows), step)
+    return Probe(params, sizes, geometry(source))
+
+
+def load_or_train(
+    path: epath.PathLike, source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0
+) -> Probe:
+    """The probe kept at `path` if it was trained with the same settings, or a new one, which is then kept there."""
+    path = epath.Path(path)
+    settings = {
+        "source": source.name,
+        "image_shape": str(source.fetch(indices[:1]).shape[1:]),
+        "indices": hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest(),
+        "steps": steps,
+        "seed": seed,
+    }
+    if path.exists():
+        kept = serialization.msgpack_restore(path.read_bytes())
+        if kept.get("settings") == settings:
+            return Probe(kept["params"], tuple(source.factor_sizes), geometry(source))
+    probe = train_probe(source, indices, steps=steps, seed=seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
+    part.replace(path)
+    return probe
+
+
+def tested_accuracy(probe: Probe, source: Source, indices: np.ndarray) -> np.ndarray:
+    """The probe's accuracy [F] on the source's own images at `indices`, at most NUM_TESTED of them."""
+    indices = indices[:NUM_TESTED]
+    return probe.accuracy(np.asarray(to_unit_range(jnp.asarray(source.fetch(indices)))), source.factors(indices))

@@ -1,0 +1,254 @@
+"""Checkpoints: what a workdir keeps of a run. The only file that knows Orbax; it knows nothing of the method.
+
+`WORKDIR/checkpoints/STEP/` holds four items: `state` (parameters, optimiser, feedback, step), `ema` (what evaluation
+reads), `data` (the position in the data) and `config`. Saves are asynchronous and appear atomically.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers as policies
+
+from cldis_jax.method.train_step import TrainState
+
+# Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
+FREE_FIELDS = (
+    "profile_steps",
+    "train.steps",
+    "train.log_every",
+    "train.picture_every",
+    "train.num_pictures",
+    "checkpoint",
+    "sharding",
+    "data.path",
+    "data.data_dir",
+    "data.threads",
+    "data.prefetch",
+)
+
+
+class CheckpointError(ValueError):
+    """There is no usable checkpoint, or it belongs to another run."""
+
+
+def config_to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON values."""
+    return json.loads(config.to_json())
+
+
+def config_from_json(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `config_to_json`: lists become tuples again."""
+
+    def restore(value):
+        if isinstance(value, dict):
+            return {k: restore(v) for k, v in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(restore(values))
+
+
+def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every field of a config, or of its JSON, by its dotted name."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat
+
+
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the field."""
+    return f"{name}.".startswith(tuple(f"{field}." for field in FREE_FIELDS))
+
+
+def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """The fields, as lines, in which a saved config forbids going on with the asked one."""
+    saved, asked = flatten(saved), flatten(asked)
+    return [
+        f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
+        for name in sorted(saved.keys() | asked.keys())
+        if saved.get(name) != asked.get(name) and not is_free(name)
+    ]
+
+
+def params_sha256(params: Any) -> str:
+    """A digest over all parameters (names, shapes, bits); equal for equal parameters, on any number of devices."""
+    if jax.process_count() > 1:
+        params = multihost_utils.process_allgather(params, tiled=True)
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(params)):
+        digest.update(f"{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: `StopRequest` alone asks, for the answer needs one count of questions and Orbax would count steps."""
+        return False
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: str, *, keep: int = 3, keep_period: int = 0, read_only: bool = False):
+        self.directory = epath.Path(workdir).absolute() / "checkpoints"
+        if read_only and not self.directory.exists():
+            raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
+        preserve = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_period)] if keep_period else [])
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(preserve),
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
+
+    def steps(self) -> list[int]:
+        """Saved steps, newest first."""
+        self._manager.reload()
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def save(self, step: int, config: ConfigDict, ema: Any, state: TrainState | None = None, data: Any = None) -> None:
+        """Start saving; returns as soon as the arrays are copied. Without a state the result can't be resumed.
+
+        `ema` is None where nothing is averaged.
+        """
+        items = {"config": ocp.args.JsonSave(config_to_json(config))}
+        if ema is not None:
+            items["ema"] = ocp.args.StandardSave(ema)
+        if state is not None:
+            items["state"] = ocp.args.StandardSave(state.replace(ema=None))
+            items["data"] = ocp.args.JsonSave(data)
+        with jax.transfer_guard("allow"):
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def restore(self, abstract_state: TrainState) -> tuple[TrainState, Any, int] | None:
+        """(state, data position, step) of the newest usable checkpoint, laid out as `abstract_state` says.
+
+        A damaged checkpoint is reported and the one before it is used; then the damaged one moves to
+        `WORKDIR/damaged/`. None if there is no checkpoint.
+
+        Raises:
+          CheckpointError: the newest one is a model alone, e.g. an imported one; or none can be read, and all stay.
+        """
+        damaged = []
+        for step in self.steps():
+            if not any((self.directory / str(step) / item).exists() for item in ("state", "data")):
+                raise CheckpointError(
+                    f"step {step} in {self.directory} is a model without its optimiser, which can't be trained on; "
+                    f"start from it in a new workdir, with --config.init_from={self.directory.parent}"
+                )
+            items = {
+                "state": ocp.args.StandardRestore(abstract_state.replace(ema=None)),
+                "data": ocp.args.JsonRestore(),
+            }
+            if abstract_state.ema is not None:
+                items["ema"] = ocp.args.StandardRestore(abstract_state.ema)
+            restored = None
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
+                _warn_damaged(step, error)
+            if _on_every_process(restored is not None):
+                self._set_aside(damaged)
+                return restored.state.replace(ema=restored.get("ema")), restored.data, step
+            damaged.append(step)
+        if damaged:
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be read (tried {damaged}, nothing was moved); "
+                "mend what the warnings name, or start anew in another workdir"
+            )
+        return None
+
+    def restore_ema(self, abstract_ema: Any, step: int | None = None) -> tuple[Any, int]:
+        """(moving averages, step) of the given checkpoint, or of the newest usable one."""
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {sorted(steps)}")
+        for candidate in steps if step is None else [step]:
+            try:
+                items = ocp.args.Composite(ema=ocp.args.StandardRestore(abstract_ema))
+                return self._manager.restore(candidate, args=items).ema, candidate
+            except Exception as error:
+                _warn_damaged(candidate, error)
+        which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); the warnings say why")
+
+    def config(self) -> ConfigDict:
+        """The config that the newest readable checkpoint was made with."""
+        for step in self.steps():
+            try:
+                items = ocp.args.Composite(config=ocp.args.JsonRestore())
+                return config_from_json(self._manager.restore(step, args=items).config)
+            except Exception as error:
+                _warn_damaged(step, error)
+        if self.steps():
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; the warnings say why")
+        raise CheckpointError(f"no checkpoint in {self.directory}: train first")
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if not steps:
+            return
+        if jax.process_index() == 0:
+            aside = self.directory.parent / "damaged"
+            aside.mkdir(parents=True, exist_ok=True)
+            for step in steps:
+                target = aside / str(step)
+                if target.exists():
+                    target.rmtree()
+                (self.directory / str(step)).rename(target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("set aside damaged checkpoints")
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Until every save has reached the disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def kept_steps(workdir: str) -> list[int]:
+    """The steps of a workdir's checkpoints, rising.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
+    return steps[::-1]
+
+
+def has_any(workdir: str) -> bool:
+    """Whether the workdir holds a checkpoint, readable or not."""
+    directory = epath.Path(workdir) / "checkpoints"
+    return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
+
+
+def _on_every_process(ok: bool) -> bool:
+    """Whether it is so on all processes, which then go on alike."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
+
+
+def _warn_damaged(step: int, error: Exception) -> None:
+    first_line = next(iter(str(error).splitlines()), "")
+    logging.warning(
+        "checkpoint %d can't be read (%s: %s); trying the one before it", step, type(error).__name__, first_line
+    )

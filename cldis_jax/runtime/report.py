@@ -1,0 +1,106 @@
+"""What a run tells the world: progress bar, JSON lines, TensorBoard events. Knows names and numbers only."""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from cldis_jax.runtime import visualize
+
+
+class Report:
+    """Scalars and pictures of one run, in `workdir`; silent where `enabled` is False (all hosts but the first)."""
+
+    def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
+        self._enabled = enabled
+        self._workdir = epath.Path(workdir)
+        self.history: list[dict[str, float]] = []
+        if not enabled:
+            return
+        from clu import metric_writers  # imports TensorFlow, which those who only print tables do without
+
+        self._lines = self._workdir / "scalars.jsonl"
+        self._keep_history_until(start_step)
+        self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._workdir / "tensorboard")))
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total_steps, initial=start_step, unit="step", disable=not self._terminal, dynamic_ncols=True
+        )
+
+    def _keep_history_until(self, step: int) -> None:
+        """A run that was killed may have logged steps that it must do again; drop them."""
+        if self._lines.exists():
+            rows = []
+            for line in self._lines.read_text().splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:  # the line that a kill cut short
+                    continue
+            self.history = [row for row in rows if row["step"] <= step]
+            self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+
+    def scalars(self, step: int, values: dict[str, float], shown: dict[str, str]) -> None:
+        """Write scalars, and show the ones formatted in `shown`."""
+        if not self._enabled:
+            return
+        row = {"step": step} | {name: round(float(value), 8) for name, value in values.items()}
+        self.history.append(row)
+        with self._lines.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self._writer.write_scalars(step, values)
+        if self._terminal:
+            self._bar.set_postfix(shown, refresh=False)
+        else:
+            pairs = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {step}/{self._bar.total}  {pairs}", flush=True)
+
+    def advance(self, steps: int) -> None:
+        if self._enabled and self._terminal:
+            self._bar.update(steps)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> str | None:
+        """Write a uint8 picture [H, W, 3] as PNG and into TensorBoard; returns the PNG's path."""
+        if not self._enabled:
+            return None
+        path = self._workdir / "pictures" / f"{name}_{step:08d}.png"
+        visualize.save_png(path, picture)
+        self._writer.write_images(step, {name: picture[None]})
+        return str(path)
+
+    def result(self, name: str, values: dict[str, Any]) -> None:
+        """Write `WORKDIR/name.json`."""
+        if self._enabled:
+            write_json(self._workdir / f"{name}.json", values)
+
+    def say(self, line: str) -> None:
+        if self._enabled:
+            tqdm.write(line)
+
+    def close(self) -> None:
+        if self._enabled:
+            self._bar.close()
+            self._writer.close()
+
+
+def write_json(path: epath.PathLike, values: dict[str, Any]) -> None:
+    """Write machine-readable results, whole or not at all; refuses NaN, which is not JSON."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    part.replace(path)
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    return json.loads(epath.Path(path).read_text())
+
+
+def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """A short plain-text table, columns aligned."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    return "\n".join([text[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *text[1:]])

@@ -1,0 +1,90 @@
+"""Does content tracking, which sees no labels, rank trained models as the supervised scores do?
+
+    python -m cldis_jax.metrics.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
+
+Takes results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking` and writes Spearman's rank correlations,
+whatever they are, with a table and a scatter plot: DIR/content_tracking_models.json and .png.
+"""
+
+from typing import Any
+
+import numpy as np
+from absl import flags
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from cldis_jax import cli
+from cldis_jax.runtime import report, visualize
+
+SUPERVISED = {"DCI": ("dci", "disentanglement"), "MIG": ("mig", "mig")}
+LEAST = 4  # models; with fewer a rank correlation says nothing
+
+
+def read(path: str) -> dict[str, Any]:
+    """One model's scores.
+
+    Raises:
+      ValueError: the file lacks one of them.
+    """
+    results = report.read_json(path)
+    try:
+        tracked = {name: results["content_tracking"][name] for name in ("score", "low", "high")}
+        supervised = {label: results[metric][name]["mean"] for label, (metric, name) in SUPERVISED.items()}
+        settings = results["settings"]
+    except KeyError as error:
+        raise ValueError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
+    name = f"{settings['workdir'].rstrip('/')} {settings['latent']} step {settings['step']}"
+    return {"model": name, **tracked, **supervised}
+
+
+def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Spearman's correlation of content tracking with each supervised score, and its p-value.
+
+    Raises:
+      ValueError: too few models.
+    """
+    if len(models) < LEAST:
+        raise ValueError(f"--evaluations: a rank correlation needs at least {LEAST} models, got {len(models)}")
+    scores = [model["score"] for model in models]
+    found = {label: spearmanr(scores, [model[label] for model in models]) for label in SUPERVISED}
+    return {label: {"spearman": float(rank.statistic), "p": float(rank.pvalue)} for label, rank in found.items()}
+
+
+def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.ndarray:
+    """One uint8 picture: content tracking with its interval against each supervised score."""
+    figure = Figure(figsize=(4.6 * len(SUPERVISED), 3.8), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    score, low, high = (np.array([model[name] for model in models]) for name in ("score", "low", "high"))
+    for axes, label in zip(figure.subplots(1, len(SUPERVISED), squeeze=False)[0], SUPERVISED):
+        x = [model[label] for model in models]
+        axes.errorbar(x, score, yerr=[score - low, high - score], fmt="o", capsize=3)
+        for i, (x_i, y_i) in enumerate(zip(x, score)):
+            axes.annotate(str(i + 1), (x_i, y_i), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axes.set_title(f"{len(models)} models, Spearman {correlations[label]['spearman']:+.2f}", fontsize=10)
+        axes.set_xlabel(label)
+        axes.set_ylabel("content tracking")
+        axes.grid(alpha=0.3)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def main() -> None:
+    cli.require(OUT)
+    models = [read(path) for path in EVALUATIONS.value]
+    correlations = correlate(models)
+    out = epath.Path(OUT.value)
+    report.write_json(out / "content_tracking_models.json", {"models": models, "correlations": correlations})
+    visualize.save_png(out / "content_tracking_models.png", scatter(models, correlations))
+    columns = ("score", "low", "high", *SUPERVISED)
+    rows = [(str(i + 1), m["model"], *(f"{m[name]:.3f}" for name in columns)) for i, m in enumerate(models)]
+    print(report.table(rows, ("", "model", "content tracking", "low", "high", *SUPERVISED)))
+    for label, rank in correlations.items():
+        print(f"Spearman with {label}: {rank['spearman']:+.3f} (p = {rank['p']:.2g}, {len(models)} models)")
+
+
+if __name__ == "__main__":
+    OUT = flags.DEFINE_string("out", None, "folder for the results and the plot")
+    EVALUATIONS = flags.DEFINE_list("evaluations", [], "evaluate.json files with commas between")
+    cli.run(main)

@@ -1,0 +1,89 @@
+"""The compiled program of a run: state, shardings and jitted update, from a config and a mesh alone.
+
+Training runs it, `plan` compiles it for devices that are not there, `benchmark` times it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from cldis_jax import api, models
+from cldis_jax.method import train_step
+from cldis_jax.runtime import partitioning
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One architecture on one mesh; nothing here holds values."""
+
+    networks: models.Networks
+    shardings: train_step.TrainState  # a NamedSharding for each array of the state
+    abstract_state: train_step.TrainState  # shapes, dtypes and shardings
+    abstract_batch: jax.ShapeDtypeStruct  # uint8 [B, H, W, C], or [K, B, H, W, C] with K steps a dispatch
+    create: Callable[[], train_step.TrainState]  # the state before the first step, made where it lives
+    standardize_z_sem: Callable[..., train_step.TrainState]  # (state before the first step, uint8 images [N, H, W, C])
+    update: Callable[..., Any]  # (state, batch) -> (state, scalars); the state given is donated
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        return self.abstract_batch.sharding
+
+
+def make_program(config: ConfigDict, mesh: Mesh) -> Program:
+    """Shapes, then shardings, then functions; nothing is ever materialised unsharded.
+
+    Activations have the precision that `train.precision` means on the mesh's devices.
+    """
+    networks = models.make_networks(config, api.compute_dtype(config, mesh.devices.flat[0].platform))
+    create = functools.partial(train_step.create_state, networks, config)
+    shapes = jax.eval_shape(create)
+    shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
+
+    def step(train_state, images):
+        """One optimiser step; parameters that are split over devices are gathered before the networks see them."""
+        whole = jax.lax.with_sharding_constraint(train_state.params, partitioning.replicated(mesh))
+        new_state, scalars = train_step.train_step(networks, config, train_state.replace(params=whole), images)
+        return jax.lax.with_sharding_constraint(new_state, shardings), scalars
+
+    def steps(train_state, images):
+        """K optimiser steps in one dispatch on images [K, B, H, W, C]; the scalars come back as [K]."""
+        return jax.lax.scan(step, train_state, images)
+
+    stacked = config.train.steps_per_dispatch > 1
+    data = config.data
+    batch_shape = (data.batch_size, data.image_size, data.image_size, data.channels)
+    if stacked:
+        batch_shape = (config.train.steps_per_dispatch, *batch_shape)
+    batch_sharding = partitioning.batch_sharding(mesh, stacked=stacked)
+
+    return Program(
+        networks=networks,
+        shardings=shardings,
+        abstract_state=jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
+        ),
+        abstract_batch=jax.ShapeDtypeStruct(batch_shape, jnp.uint8, sharding=batch_sharding),
+        create=jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh)),
+        standardize_z_sem=jax.jit(
+            functools.partial(train_step.standardize_z_sem, networks),
+            in_shardings=(shardings, partitioning.replicated(mesh)),
+            out_shardings=shardings,
+        ),
+        update=jax.jit(
+            steps if stacked else step,
+            in_shardings=(shardings, batch_sharding),
+            out_shardings=(shardings, partitioning.replicated(mesh)),
+            donate_argnums=0,
+        ),
+    )
+
+
+def _compile_quickly(mesh: Mesh) -> dict[str, int] | None:
+    """Options for a program that runs once: XLA:CPU takes long to optimise the random numbers of many arrays."""
+    return {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None

@@ -1,0 +1,346 @@
+"""The method's terms and the loop, on stand-in networks whose outputs are known by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cldis_jax.configs import default
+from cldis_jax.method import closed_loop, diffusion, losses
+from cldis_jax.models import Networks
+
+LATENT = 3
+
+
+class Encoder:
+    """z_sem[b, i] = w_i * mean of the image."""
+
+    def apply(self, variables, x):
+        return x.mean(axis=(1, 2, 3))[:, None] * variables["params"]["w"]
+
+
+class Denoiser:
+    """output = a x_t + mean(z)."""
+
+    def apply(self, variables, x_t, t, z, train=False, rngs=None):
+        return variables["params"]["a"] * x_t + z.mean(-1)[:, None, None, None]
+
+
+class Vae:
+    """mean = m * image mean, a constant log variance, decoder output = mean(z)."""
+
+    def apply(self, variables, x, method):
+        p = variables["params"]
+        if method == "encode":
+            mean = x.mean(axis=(1, 2, 3))[:, None] * p["m"]
+            return mean, jnp.broadcast_to(p["log_var"], mean.shape)
+        return jnp.broadcast_to(x.mean(-1)[:, None, None, None], (x.shape[0], 4, 4, 1)) * p["d"]
+
+
+NETWORKS = Networks(unet=Denoiser(), semantic_encoder=Encoder(), beta_vae=Vae())
+PARAMS = {
+    "unet": {"a": jnp.array(0.5)},
+    "semantic_encoder": {"w": jnp.array([[1.0, -2.0, 3.0]])},
+    "beta_vae": {"m": jnp.array([[2.0, 1.0, -1.0]]), "log_var": jnp.array([[-1.0, -2.0, 0.0]]), "d": jnp.array(1.0)},
+}
+X0 = jax.random.uniform(jax.random.key(7), (6, 4, 4, 1), minval=-1, maxval=1)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def config():
+    config = default.get_config()
+    config.model.latent_dim = LATENT
+    config.feedback.mode = "anneal"
+    return config
+
+
+def run(config, params=PARAMS, networks=NETWORKS, step=0, capacity=5.0):
+    feedback = closed_loop.initial_feedback(config).replace(capacity=jnp.float32(capacity))
+
+    def loss(params):
+        return closed_loop.closed_loop_loss(params, networks, config, X0, feedback, jnp.array(step), KEY)
+
+    (value, output), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    return value, output, gradient
+
+
+def noised(config):
+    """The t, eps and x_t that the method draws from KEY."""
+    t = jax.random.randint(jax.random.fold_in(KEY, 0), (6,), 0, 1000)
+    eps = jax.random.normal(jax.random.fold_in(KEY, 1), X0.shape)
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))[np.asarray(t)].reshape(-1, 1, 1, 1)
+    return t, np.asarray(eps), np.sqrt(alpha_bar) * np.asarray(X0) + np.sqrt(1 - alpha_bar) * np.asarray(eps), alpha_bar
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_L_diff(config, prediction):
+    config.diffusion.prediction = prediction
+    _, output, _ = run(config)
+    _, eps, x_t, alpha_bar = noised(config)
+    z = np.asarray(X0).mean(axis=(1, 2, 3), keepdims=True) * (1 - 2 + 3) / 3
+    target = eps if prediction == "eps" else np.sqrt(alpha_bar) * eps - np.sqrt(1 - alpha_bar) * np.asarray(X0)
+    expected = np.square(0.5 * x_t + z - target).mean()
+    np.testing.assert_allclose(output.scalars["L_diff"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", losses.CAPACITY_FORMS)
+def test_L_vae(config, form):
+    config.vae.capacity_form = form
+    _, output, _ = run(config, capacity=5.0)
+    mean = np.asarray(X0).mean(axis=(1, 2, 3))[:, None] * [2.0, 1.0, -1.0]
+    log_var = np.array([-1.0, -2.0, 0.0])
+    kl = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).sum(-1).mean()
+    penalty = 4 * abs(kl - 5) if form == "absolute" else 4 * max(kl - 5, 0) + kl
+    np.testing.assert_allclose(output.scalars["vae/kl"], kl, rtol=1e-5)
+    np.testing.assert_allclose(output.scalars["L_vae"] - output.scalars["vae/reconstruction"], penalty, rtol=1e-4)
+    z = mean + np.exp(log_var / 2) * np.asarray(jax.random.normal(jax.random.fold_in(KEY, 2), (6, LATENT)))
+    logits = z.mean(-1).reshape(-1, 1, 1, 1)
+    p, x = 1 / (1 + np.exp(-logits)), (np.asarray(X0) + 1) / 2
+    expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=(1, 2, 3)).mean()
+    np.testing.assert_allclose(output.scalars["vae/reconstruction"], expected, rtol=1e-4)
+
+
+def test_antithetic_pairs_cancel_the_noise_of_a_linear_decoder(config):
+    config.vae.likelihood, config.vae.antithetic = "gaussian", True
+    _, output, gradient = run(config)
+    noise = np.exp(np.array([-0.5, -1.0, 0.0])) * np.asarray(jax.random.normal(jax.random.fold_in(KEY, 2), (6, LATENT)))
+    x, mu = np.asarray(X0), np.asarray(X0).mean(axis=(1, 2, 3))  # the three means add up to 2 mu
+    error = (x - (2 * mu / 3).reshape(-1, 1, 1, 1)).reshape(6, -1)
+    variance = 16 * noise.mean(-1) ** 2  # of 16 pixels: all that is left of the noise
+    constant = 16 * (np.log(0.5) + 0.5 * np.log(2 * np.pi))
+    expected = (0.5 * ((error**2).sum(-1) + variance) / 0.5**2).mean() + constant
+    np.testing.assert_allclose(output.scalars["vae/reconstruction"], expected, rtol=1e-5)
+    kl = 4 * np.sign(output.scalars["vae/kl"] - 5) * (mu[:, None] ** 2 * [2.0, 1.0, -1.0]).mean(0)
+    without_noise = -(error.sum(-1) * mu / 3 / 0.5**2).mean() + kl
+    np.testing.assert_allclose(gradient["beta_vae"]["m"][0], without_noise, rtol=1e-4)
+
+
+def test_the_sum_and_its_weights(config):
+    config.distillation.weight, config.vae.weight, config.diffusion.weight = 0.3, 0.7, 1.3
+    value, output, _ = run(config)
+    s = output.scalars
+    np.testing.assert_allclose(value, 1.3 * s["L_diff"] + 0.3 * s["L_dt"] + 0.7 * s["L_vae"], rtol=1e-5)
+    assert s["L_dt"] > 0
+
+
+@pytest.mark.parametrize("teacher_gradient", [False, True])
+def test_who_learns_from_the_distillation(config, teacher_gradient):
+    """z_sem always; the teacher's mean only if asked; its variance never."""
+    config.distillation.teacher_gradient = teacher_gradient
+    config.distillation.weight = 0.0
+    without = run(config)[2]
+    config.distillation.weight = 1.0
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), run(config)[2], without)
+    assert moved["semantic_encoder"]["w"] > 1e-3
+    assert (moved["beta_vae"]["m"] > 1e-3) == teacher_gradient
+    assert moved["beta_vae"]["log_var"] == 0
+    assert moved["unet"]["a"] == 0
+
+
+def test_who_listens_hears_the_teacher_alone(config):
+    """While it listens z_sem moves by L_dt only; the denoiser learns all the time; without a teacher nobody waits."""
+    config.distillation.weight = 0.5
+    both = run(config, step=3)[2]
+    config.distillation.listen_steps = 3
+    at_first, later = run(config, step=2)[2], run(config, step=3)[2]
+    config.diffusion.weight = 0.0
+    distillation_alone = run(config, step=3)[2]["semantic_encoder"]
+    config.diffusion.weight = 1.0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), later, both)
+    assert float(jnp.abs(both["semantic_encoder"]["w"] - distillation_alone["w"]).max()) > 1e-4
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), at_first["semantic_encoder"], distillation_alone
+    )
+    assert float(jnp.abs(at_first["unet"]["a"])) > 0
+    config.distillation.weight = 0.0
+    jax.tree.map(np.testing.assert_array_equal, run(config, step=2)[2], run(config, step=3)[2])
+
+
+def test_adaptive_distillation_listens_as_much_as_the_teacher_says(config):
+    config.distillation.schedule = "adaptive"
+    config.distillation.weight = 0.2
+    config.feedback.max_capacity = 10.0
+    _, output, _ = run(config)
+    np.testing.assert_allclose(output.scalars["lambda_dt"], 0.2 * output.scalars["vae/kl"] / 10, rtol=1e-5)
+    config.feedback.max_capacity = 0.1
+    np.testing.assert_allclose(run(config)[1].scalars["lambda_dt"], 0.2, rtol=1e-6)
+
+
+def test_a_unit_is_heeded_as_much_as_the_teacher_says_in_it(config):
+    """By its KL over the batch, at most 1 nat, which moves z_sem alone: the weight has no gradient of its own."""
+    config.distillation.weigh_units, config.distillation.weight = True, 1.0
+    log_var = np.array([-1.0, -4.0, 0.0])
+    params = PARAMS | {"beta_vae": PARAMS["beta_vae"] | {"log_var": jnp.array([log_var])}}
+    _, output, gradient = run(config, params)
+    x = np.asarray(X0).mean(axis=(1, 2, 3))[:, None]
+    mean, z_sem = x * [2.0, 1.0, -1.0], x * [1.0, -2.0, 3.0]
+    told = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
+    assert told[2] < told[0] < 1 < told[1]
+    by_unit = (z_sem - mean) ** 2 / (2 * (np.exp(log_var) + config.distillation.sigma_floor**2))
+    np.testing.assert_allclose(output.scalars["L_dt"], (by_unit * np.minimum(told, 1)).sum(-1).mean(), rtol=1e-4)
+    config.distillation.weight = 0.0
+    assert float(jnp.abs(gradient["semantic_encoder"]["w"]).max()) > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, run(config, params)[2]["beta_vae"], gradient["beta_vae"])
+
+
+def test_swap_sends_the_denoising_gradient_into_the_vae(config):
+    config.distillation.weight = config.vae.weight = 0.0
+    assert float(jnp.abs(run(config)[2]["beta_vae"]["m"]).max()) == 0
+    config.feedback.swap_probability = 1.0
+    gradient = run(config)[2]
+    assert float(jnp.abs(gradient["beta_vae"]["m"]).max()) > 1e-4
+    assert float(jnp.abs(gradient["semantic_encoder"]["w"]).max()) == 0
+
+
+def test_swap_takes_each_sample_with_its_probability(config):
+    """L_diff lies between the two extremes, and about half of the samples move."""
+    config.feedback.swap_probability = 0.5
+    swap = jax.random.bernoulli(jax.random.fold_in(KEY, 3), 0.5, (6, 1))
+    assert 0 < int(swap.sum()) < 6
+    values = []
+    for p in (0.0, 0.5, 1.0):
+        config.feedback.swap_probability = p
+        values.append(float(run(config)[1].scalars["L_diff"]))
+    assert len(set(values)) == 3
+
+
+def test_swap_ends_after_its_steps(config):
+    """With the last of them z_sem takes over, to the bit as if it had never been replaced."""
+    never = run(config, step=3)
+    config.feedback.swap_probability = 1.0
+    all_steps = run(config, step=3)[0]
+    config.feedback.swap_steps = 3
+    np.testing.assert_array_equal(run(config, step=2)[0], all_steps)
+    over = run(config, step=3)
+    np.testing.assert_array_equal(over[0], never[0])
+    jax.tree.map(np.testing.assert_array_equal, over[2], never[2])
+
+
+def test_encode_noisy_shows_the_vae_x_t(config):
+    config.feedback.encode_noisy = True
+    _, output, _ = run(config)
+    x_t = noised(config)[2]
+    np.testing.assert_allclose(output.z_disen, x_t.mean(axis=(1, 2, 3))[:, None] * [2.0, 1.0, -1.0], rtol=1e-4)
+
+
+def test_warmup_trains_the_vae_alone(config):
+    config.vae.warmup_steps = 3
+    gradient = run(config, step=2)[2]
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves((gradient["unet"], gradient["semantic_encoder"])))
+    assert float(jnp.abs(gradient["beta_vae"]["d"])) > 0
+    assert float(jnp.abs(run(config, step=3)[2]["unet"]["a"])) > 0
+
+
+@pytest.mark.parametrize("missing", ["vae", "diffusion"])
+def test_one_branch_alone(config, missing):
+    networks = (
+        NETWORKS.replace(beta_vae=None) if missing == "vae" else NETWORKS.replace(unet=None, semantic_encoder=None)
+    )
+    value, output, _ = run(config, networks=networks)
+    own = output.scalars["L_diff"] if missing == "vae" else output.scalars["L_vae"]
+    np.testing.assert_allclose(value, own, rtol=1e-6)
+
+
+# --- the loop ---
+
+
+def test_timestep_capacity_is_the_channels(config):
+    config.feedback.mode = "timestep"
+    config.feedback.max_capacity = 20.0
+    schedule = closed_loop.schedule_of(config)
+    capacity = np.asarray(closed_loop.timestep_capacity(config, schedule, jnp.arange(1000)))
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
+    expected = 20 * np.log(1 / (1 - alpha_bar)) / np.log(1 / (1 - alpha_bar[0]))
+    np.testing.assert_allclose(capacity, expected, rtol=1e-4)
+    assert capacity[0] == pytest.approx(20)
+    assert capacity[-1] < 1e-3
+    t = noised(config)[0]
+    _, output, _ = run(config)
+    np.testing.assert_allclose(output.scalars["vae/capacity"], capacity[np.asarray(t)].mean(), rtol=1e-5)
+
+
+def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
+    """`recovered_information` of a Gaussian image set, each timestep as often as the others."""
+    config = default.get_config()
+    config.diffusion.prediction = prediction
+    schedule = closed_loop.schedule_of(config)
+    t = jnp.tile(jnp.arange(1000), 8)
+    rng = np.random.default_rng(0)
+    x0, eps = rng.normal(size=(2, len(t), 8, 8, 1)).astype(np.float32)
+    x0 *= np.sqrt(second_moment)
+    signal, noise = (diffusion.per_sample(table, t, 4) for table in (schedule.signal, schedule.noise))
+    x_t = signal * x0 + noise * eps
+    predicted = x0_of_x_t(x0, x_t, signal, noise)
+    if prediction == "eps":
+        error = jnp.square((x_t - signal * predicted) / noise - eps)
+    else:
+        error = jnp.square((signal * x_t - predicted) / noise - (signal * eps - noise * x0))
+    return float(closed_loop.recovered_information(config, schedule, error.mean(axis=(1, 2, 3)), jnp.asarray(x0), t))
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_progress_is_0_for_an_ignorant_and_1_for_a_perfect_denoiser(prediction):
+    def ignorant(x0, x_t, signal, noise):  # the best that the pixels' variance alone allows
+        return signal * 0.25 / (signal**2 * 0.25 + noise**2) * x_t
+
+    assert share_over_all_timesteps(prediction, ignorant) == pytest.approx(0, abs=0.02)
+    assert share_over_all_timesteps(prediction, lambda x0, *_: x0) == pytest.approx(1, abs=1e-3)
+
+    def halfway(x0, x_t, signal, noise):  # a quarter of the ignorant one's error
+        return 0.5 * x0 + 0.5 * ignorant(x0, x_t, signal, noise)
+
+    assert share_over_all_timesteps(prediction, halfway) == pytest.approx(0.75, abs=0.02)
+
+
+def test_gain_is_the_log_ratio_and_only_measured_when_due(config):
+    config.feedback.every = 4
+    _, output, _ = run(config, step=0)
+    _, eps, x_t, _ = noised(config)
+    z = np.asarray(X0).mean(axis=(1, 2, 3)).reshape(-1, 1, 1, 1) * 2 / 3
+
+    def loss(z):
+        return np.square(0.5 * x_t + z - eps).mean()
+
+    np.testing.assert_allclose(output.gain, np.log(loss(np.roll(z, 1, axis=0)) / loss(z)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(output.zero_gain, np.log(loss(0 * z) / loss(z)), rtol=1e-3, atol=1e-5)
+    assert np.isnan(run(config, step=1)[1].gain)
+
+
+def test_gain_sends_no_gradient(config):
+    """The probe's own value must not reach the loss or its gradient."""
+    due, idle = run(config, step=0), run(config, step=1)
+    np.testing.assert_array_equal(due[0], idle[0])
+    jax.tree.map(np.testing.assert_array_equal, due[2], idle[2])
+
+
+def feed(config, signals, key):
+    feedback = closed_loop.initial_feedback(config)
+    capacities = []
+    for step, signal in enumerate(signals):
+        nan = jnp.float32(jnp.nan)
+        output = closed_loop.LoopOutput({}, jnp.float32(0), gain=nan, zero_gain=nan, z_sem=None, z_disen=None)
+        feedback = closed_loop.close_loop(config, feedback, output.replace(**{key: jnp.float32(signal)}), step)
+        capacities.append(float(feedback.capacity))
+    return capacities
+
+
+@pytest.mark.parametrize("mode", ["progress", "gain"])
+def test_closed_modes_follow_the_signals_average_and_never_fall(config, mode):
+    config.feedback.mode = mode
+    config.feedback.lead_capacity, config.feedback.max_capacity = 2.0, 12.0
+    config.feedback.every = 1 if mode == "progress" else 2
+    config.feedback.ema_decay, config.feedback.reference = 0.5 ** (1 / config.feedback.every), 2.0
+    capacities = feed(config, [1.0, 1.0, -5.0, np.nan if mode == "gain" else -5.0, 9.0, 9.0], mode)
+    np.testing.assert_allclose(capacities[:2], [2 + 10 * 0.5 / 2, 2 + 10 * 0.75 / 2], rtol=1e-6)
+    assert capacities[2] == capacities[3] == capacities[1]
+    assert np.all(np.diff(capacities) >= 0)
+    assert capacities[-1] == pytest.approx(12.0)
+
+
+def test_open_modes(config):
+    config.feedback.mode, config.feedback.max_capacity, config.feedback.anneal_steps = "anneal", 8.0, 4
+    np.testing.assert_allclose(feed(config, [0] * 6, "progress"), [2, 4, 6, 8, 8, 8])
+    config.feedback.mode = "fixed"
+    assert float(closed_loop.initial_feedback(config).capacity) == 8.0
+    np.testing.assert_allclose(feed(config, [0] * 2, "progress"), [8, 8])

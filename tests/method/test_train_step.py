@@ -1,0 +1,142 @@
+"""The optimiser step and its parts against NumPy: clipping, micro-batches, flips, moving averages, moments."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cldis_jax import models
+from cldis_jax.method import closed_loop, train_step
+from cldis_jax.models import pixels
+
+
+def params():
+    return {"unet": {"w": jnp.ones(3)}, "semantic_encoder": {"w": jnp.ones(2)}, "beta_vae": {"w": jnp.ones(4)}}
+
+
+@pytest.mark.parametrize("scope", ["branch", "global"])
+def test_clipping_scope(tiny, scope, monkeypatch):
+    """With plain gradient descent in Adam's place, the update's norms show what was clipped."""
+    monkeypatch.setattr(optax, "adam", optax.sgd)
+    tiny.train.clip_scope, tiny.train.clip_norm, tiny.train.learning_rate = scope, 1.0, 1.0
+    gradients = jax.tree.map(lambda p: p * 10.0, params()) | {"unet": {"w": jnp.full(3, 0.1)}}
+    optimizer = train_step.make_optimizer(tiny)
+    updates, _ = optimizer.update(gradients, optimizer.init(params()), params())
+    norms = {name: float(optax.global_norm(u)) for name, u in updates.items()}
+    raw = {name: float(optax.global_norm(g)) for name, g in gradients.items()}
+    total = np.sqrt(sum(n**2 for n in raw.values()))
+    for name, norm in norms.items():
+        divisor = max(1, raw[name]) if scope == "branch" else total
+        assert norm == pytest.approx(raw[name] / divisor, rel=1e-5), name
+
+
+def test_adam_moves_by_the_learning_rate(tiny):
+    """Adam's first step has the size of the learning rate, whatever the gradient's size."""
+    tiny.train.learning_rate = 0.01
+    optimizer = train_step.make_optimizer(tiny)
+    gradients = jax.tree.map(lambda p: p * 1e-3, params())
+    updates, _ = optimizer.update(gradients, optimizer.init(params()), params())
+    jax.tree.map(lambda u: np.testing.assert_allclose(u, -0.01, rtol=1e-3), updates)
+
+
+def test_moments_are_those_of_the_data():
+    """With the start from zero undone, a constant distribution gives its own mean and standard deviation."""
+    z = np.random.default_rng(0).normal([1.0, -2.0], [0.5, 3.0], size=(30, 500, 2)).astype(np.float32)
+    moments = train_step.Moments.zeros(2)
+    for batch in z[:1]:
+        moments = moments.update(jnp.asarray(batch))
+    np.testing.assert_allclose(moments.mean, z[0].mean(0), rtol=1e-4)
+    np.testing.assert_allclose(moments.std, z[0].std(0), rtol=1e-3)
+    for batch in z[1:]:
+        moments = moments.update(jnp.asarray(batch))
+    np.testing.assert_allclose(moments.mean, [1.0, -2.0], atol=0.05)
+    np.testing.assert_allclose(moments.std, [0.5, 3.0], rtol=0.03)
+
+
+@pytest.fixture
+def step(tiny, monkeypatch):
+    """A function that does one step of a VAE by plain, unclipped gradient descent: (before, after, scalars)."""
+    monkeypatch.setattr(optax, "adam", optax.sgd)
+    tiny.diffusion.weight, tiny.vae.weight, tiny.feedback.mode = 0.0, 1.0, "fixed"
+    tiny.train.clip_norm, tiny.train.learning_rate = 1e6, 1.0
+    networks = models.make_networks(tiny)
+    before = jax.jit(lambda: train_step.create_state(networks, tiny))()
+
+    def do(images):
+        after = jax.jit(lambda s, x: train_step.train_step(networks, tiny, s, x))(before, images)
+        return jax.device_get((before, *after))
+
+    return do
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.uint8)
+
+
+def test_micro_batches_give_the_mean_of_their_gradients(tiny, step, images):
+    tiny.train.accumulate = 2
+    before, after, scalars = step(images)
+    key = jax.random.fold_in(jax.random.key(tiny.train.seed), before.step)
+
+    @jax.jit
+    def gradient(images, micro):
+        return jax.grad(closed_loop.closed_loop_loss, has_aux=True)(
+            before.params, models.make_networks(tiny), tiny, pixels.to_unit_range(images), before.feedback, before.step,
+            jax.random.fold_in(key, 1 + micro),
+        )  # fmt: skip
+
+    (first, first_output), (second, second_output) = (gradient(images[i::2], i) for i in range(2))
+    expected = jax.tree.map(lambda p, a, b: p - (a + b) / 2, before.params, *jax.device_get((first, second)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.params, expected)
+    mean = (first_output.scalars["loss"] + second_output.scalars["loss"]) / 2
+    np.testing.assert_allclose(scalars["loss"], mean, rtol=1e-5)
+
+
+@pytest.fixture
+def watched_step(tiny, monkeypatch):
+    """A function that does one step on images with a loss of the parameters alone, whose one scalar is `term(x0)`."""
+
+    def do(images, term):
+        def loss(params, networks, config, x0, *_):
+            z = jnp.zeros((len(x0), config.model.latent_dim))
+            nothing = {field.name: jnp.float32(0) for field in dataclasses.fields(closed_loop.LoopOutput)}
+            output = nothing | {"scalars": {"term": term(x0)}, "z_sem": z, "z_disen": z}
+            return optax.global_norm(params), closed_loop.LoopOutput(**output)
+
+        monkeypatch.setattr(closed_loop, "closed_loop_loss", loss)
+        return train_step.train_step(None, tiny, train_step.create_state(None, tiny, params()), jnp.asarray(images))
+
+    return do
+
+
+def test_nan_in_one_micro_batch_is_seen(tiny, watched_step, images):
+    tiny.train.accumulate = 2
+    images[0::2], images[1::2] = 0, 255
+    _, scalars = watched_step(images, lambda x0: jnp.log(x0.mean()))  # of -1, and of 1
+    assert np.isnan(scalars["term"])
+
+
+def test_the_parameters_average_follows_them(tiny, step, images):
+    tiny.train.ema_decay = 0.75
+    before, after, _ = step(images)
+    assert optax.global_norm(jax.tree.map(np.subtract, after.params, before.params)) > 1
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.ema.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.ema.params, expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flips_mirror_some_images(tiny, watched_step, images, flip):
+    tiny.data.flip = flip
+    _, scalars = watched_step(images, lambda x0: x0)
+    original = pixels.to_unit_range(jnp.asarray(images))
+    mirrored = [bool((a == b[:, ::-1]).all()) for a, b in zip(scalars["term"], original)]
+    assert all(m or (a == b).all() for m, a, b in zip(mirrored, scalars["term"], original))
+    assert set(mirrored) == ({False, True} if flip else {False})
+
+
+def test_to_unit_range():
+    np.testing.assert_allclose(pixels.to_unit_range(jnp.array([0, 255], jnp.uint8)), [-1, 1], atol=1e-6)

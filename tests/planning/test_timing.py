@@ -1,0 +1,95 @@
+"""The benchmark's figures belong together, and its parts are what their names say."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from cldis_jax import models
+from cldis_jax.planning import cost, timing
+
+
+def smallest(config):
+    config.model.channel_multipliers = config.model.encoder_multipliers = (1,)
+    return config
+
+
+def test_timing_statistics():
+    measured = timing.Timing(0.0, [1.0, 2.0, 3.0, 4.0, 100.0], [0.0] * 5)
+    assert measured.median == 3
+    assert measured.mean == 22
+    assert measured.spread == (52 - 1.5) / 2  # quartiles half-way between the outer values
+
+
+def test_parts_switch_branches_off(tiny):
+    parts = timing.parts(tiny)
+    networks = {name: models.make_networks(part) for name, part in parts.items()}
+    assert networks["vae"].unet is None
+    assert networks["vae"].beta_vae is not None
+    assert networks["diffae"].beta_vae is None
+    assert networks["diffae"].unet is not None
+    assert parts["closed_loop"] == tiny
+    for part in parts.values():
+        timing.validate(part)
+
+
+def test_missing_images_are_told_of_before_compiling(tiny):
+    tiny.data.source, tiny.data.path = "folder", "/nowhere"
+    with pytest.raises((ValueError, FileNotFoundError), match="/nowhere"):
+        timing.benchmark(tiny, 2)
+
+
+def test_flops_are_counted_by_the_cpu_backend(tiny, monkeypatch):
+    """The clients of accelerators answer None."""
+    counted = jax.stages.Lowered.cost_analysis
+
+    def on_cpu_alone(lowered):
+        device = jax.config.jax_default_device
+        return counted(lowered) if device is not None and device.platform == "cpu" else None
+
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", on_cpu_alone)
+    assert cost.training_flops_per_image(smallest(tiny)) > 0
+
+
+def test_flops_without_a_cpu_backend_name_the_remedy(tiny, monkeypatch):
+    def unknown(**_):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", unknown)
+    with pytest.raises(ValueError, match="JAX_PLATFORMS"):
+        cost.training_flops_per_image(tiny)
+
+
+@pytest.mark.slow
+def test_figures(tiny):
+    tiny = smallest(tiny)
+    tiny.train.steps_per_dispatch = 2
+    results = timing.benchmark(tiny, 4)
+    assert results["images_per_second"] == pytest.approx(tiny.data.batch_size / results["seconds_per_step"])
+    assert results["flops_per_second"] == pytest.approx(results["flops_per_step"] / results["seconds_per_step"])
+    assert 0 <= results["data_wait_fraction"] < 1
+    assert results["compile_seconds"] > results["seconds_per_step"] > 0
+    assert results["peak_bytes"] > 50 * 2**20  # an interpreter with jax alone
+    assert set(results["parts"]) == {"vae", "diffae", "closed_loop"}
+    assert results["parts"]["vae"]["seconds_per_step"] < results["parts"]["closed_loop"]["seconds_per_step"]
+    assert "closed loop over" in timing.table(results)
+    json.dumps(results, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_the_commands_output_is_json_alone(tmp_path):
+    small = ("--config.model.channel_multipliers=(1,)", "--config.model.encoder_multipliers=(1,)")
+    command = [sys.executable, "-m", "cldis_jax.benchmark", "--config=configs/scenes.py:tiny", *small]
+    options = ("--steps=2", "--nodata", "--noparts", "--json", f"--out={tmp_path / 'benchmark.json'}")
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results == json.loads((tmp_path / "benchmark.json").read_text())
+    assert results["seconds_per_step"] > 0
+
+    done = subprocess.run([*command, "--nodata", "--config.data.batch_size=0"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1] == "error: data.batch_size=0 must be at least 1"

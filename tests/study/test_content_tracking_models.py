@@ -1,0 +1,41 @@
+"""Rank correlations over trained models, from files of evaluations."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from cldis_jax.study import content_tracking_models as study
+
+
+def evaluation(tmp_path, i, score, dci, mig):
+    results = {
+        "content_tracking": {"score": score, "low": score - 0.05, "high": score + 0.1},
+        "dci": {"disentanglement": {"mean": dci, "std": 0.0}},
+        "mig": {"mig": {"mean": mig, "std": 0.0}},
+        "settings": {"workdir": f"runs/{i}/", "latent": "z_sem", "step": 10},
+    }
+    path = tmp_path / f"{i}.json"
+    path.write_text(json.dumps(results))
+    return str(path)
+
+
+def test_correlations_and_plot(tmp_path):
+    rng = np.random.default_rng(0)
+    score, mig = rng.uniform(0.2, 0.8, 9), rng.uniform(0, 0.3, 9)
+    models = [study.read(evaluation(tmp_path, i, score[i], score[i] ** 3, mig[i])) for i in range(9)]
+    assert models[4]["model"] == "runs/4 z_sem step 10"
+    found = study.correlate(models)
+    assert found["DCI"]["spearman"] == pytest.approx(1)
+    assert found["MIG"]["spearman"] == pytest.approx(spearmanr(score, mig).statistic)
+    assert len(np.unique(study.scatter(models, found).reshape(-1, 3), axis=0)) > 10
+
+
+def test_what_is_lacking_is_named(tmp_path):
+    path = tmp_path / "evaluate.json"
+    path.write_text(json.dumps({"mig": {"mig": {"mean": 0.1}}, "settings": {}}))
+    with pytest.raises(ValueError, match=r"evaluate.json lacks 'content_tracking'; run cldis_jax.evaluate"):
+        study.read(str(path))
+    with pytest.raises(ValueError, match="at least 4 models, got 1"):
+        study.correlate([study.read(evaluation(tmp_path, 0, 0.5, 0.5, 0.5))])
