@@ -127,12 +127,8 @@ def run(main: Callable[[], None]) -> None:
                 raise
             fail(error)
 
-    for flag in (
-        "config",
-        "workdir",
-        "data_path",
-        "data_dir",
-    ):  # defined here, but --help shows the command's own flags
+    # These are defined in this file; --help shows only the flags of the command's own file.
+    for flag in ("config", "workdir", "data_path", "data_dir"):
         if flag in flags.FLAGS:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(guarded, flags_parser=_parse)

@@ -2,8 +2,8 @@ r"""Published Diff-AE weights as a workdir that every command here reads, and th
 
     python -m cldis_jax.import_diffae --checkpoint=last.ckpt --config=configs/diffae_ffhq256.py --workdir=runs/ffhq256
 
-Reads a Lightning checkpoint of the reference implementation, for which PyTorch is needed. Every key of the file is either
-used, or listed as unused in WORKDIR/import_diffae.json.
+Reads a Lightning checkpoint of the reference implementation; only this command needs PyTorch. Every key of the file is
+either used, or listed as unused in WORKDIR/import_diffae.json.
 
 Then train the closed loop from it. The published z_sem has 512 numbers, and the closed loop needs the same size.
 configs/celeba.py fits celeba64, and configs/{ffhq,horse,bedroom}128.py fit the three models of 128 pixels. For ffhq256,
