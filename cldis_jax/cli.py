@@ -102,7 +102,7 @@ def _join_processes() -> None:
     try:
         jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     except ValueError as error:  # what JAX raises for flags that it can't use
-        raise UserError(f"--distributed: {error}") from error
+        raise UserError(f"--coordinator, --num_processes, --process_id: {error}") from error
 
 
 def run(main: Callable[[], None]) -> None:
