@@ -52,7 +52,7 @@ def find_config(text: str) -> str:
         return text
     if file.parent == pathlib.Path("configs") and file.suffix == ".py" and file.stem in shipped:
         return f"{shipped[file.stem]}{colon}{argument}"
-    raise UserError(f"--config={text}: there is no file {name}; the shipped configs are {', '.join(shipped)}")
+    raise UserError(f"--config={text}: there is no such file; the shipped configs are {', '.join(shipped)}")
 
 
 def _make_config(text: str) -> None:
@@ -155,11 +155,9 @@ def console() -> None:
         fail(f"cldis has no command {command}")
 
 
-def define_config(default: str | None = None):
+def define_config():
     """The --config flag: a shipped config's name or a file, overridden by --config.any.field=value."""
-    return config_flags.DEFINE_config_file(
-        "config", default, "the run's configuration: a shipped one, e.g. scenes:cpu, or a file", lock_config=True
-    )
+    return config_flags.DEFINE_config_file("config", None, "a shipped config, e.g. scenes:cpu, or a file of your own")
 
 
 def define_workdir():

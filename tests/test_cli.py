@@ -94,7 +94,7 @@ def test_a_config_by_name_or_by_file(tmp_path, monkeypatch):
 )
 def test_a_config_that_is_nowhere_names_the_shipped_ones(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"there is no file .*; the shipped configs are .*celeba, .*scenes") as error:
+    with pytest.raises(UserError, match=r"there is no such file; the shipped configs are .*celeba, .*scenes") as error:
         cli.find_config(text)
     assert f"--config={text}: " in str(error.value)
 
@@ -129,7 +129,7 @@ def test_command_lines(tmp_path):
     expected = {
         ("--config=celeba", "--config.train.seed=5"): f"tfds {celeba.get_config().data.image_size} 5",
         ("--config", "scenes:tiny", "--config.train.seed=6"): f"scenes {tiny} 6",
-        ("--config=nowhere.py",): "error: --config=nowhere.py: there is no file nowhere.py; the shipped configs are",
+        ("--config=nowhere.py",): "error: --config=nowhere.py: there is no such file; the shipped configs are",
         ("--config=own.py:huge",): "error: there is no size huge",
         ("--config=default:cpu",): "what follows the colon does not fit get_config",
         ("--config=empty.txt",): "error: --config=empty.txt: the file has no function get_config",

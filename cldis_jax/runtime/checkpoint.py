@@ -63,7 +63,10 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
+        try:
+            self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
+        except OSError as error:
+            raise CheckpointError(f"{self.directory} can't be used: {error}") from error
 
     def steps(self) -> list[int]:
         """Saved steps, newest first."""

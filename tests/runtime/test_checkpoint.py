@@ -42,6 +42,12 @@ def test_the_latest_and_every_so_many_are_kept(tiny, small, tmp_path, keep_perio
     assert checkpoint.kept_steps(str(tmp_path)) == kept
 
 
+def test_a_folder_that_can_not_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(checkpoint.CheckpointError, match=r"file/run/checkpoints can't be used: "):
+        checkpoint.Checkpoints(str(tmp_path / "file" / "run"))
+
+
 def test_nothing_to_restore(small, tmp_path):
     assert restore(tmp_path, small) is None
     assert not checkpoint.has_any(str(tmp_path))
