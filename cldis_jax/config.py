@@ -10,6 +10,7 @@ from cldis_jax.data import SOURCES
 from cldis_jax.method import closed_loop, diffusion, losses
 
 CHOICES = {
+    "preset": ("paper", "best"),
     "data.source": SOURCES,
     "data.crop": ("center", "d2c"),
     "data.channels": (1, 3),
@@ -27,7 +28,6 @@ AT_LEAST = {
     "vae.weight": 0,
     "vae.beta": 0,
     "vae.beta_min": 0,
-    "vae.warmup_steps": 0,
     "distillation.weight": 0,
     "distillation.listen_steps": 0,
     "feedback.swap_steps": 0,

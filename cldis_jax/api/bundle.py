@@ -8,10 +8,8 @@ edited = bundle.decode(x_T, z + bundle.z_std * shift, 100)
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,17 +19,6 @@ from cldis_jax.runtime import checkpoint
 
 LATENTS = ("z_sem", "z_disen")
 TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an idle row is cheap, and a new length compiles anew
-
-
-def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
-    """The dtype of activations on a platform, by default the one present.
-
-    bfloat16 on accelerators, float32 on CPU, unless the config says otherwise.
-    """
-    precision = config.train.precision
-    if precision == "auto":
-        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +170,7 @@ class Bundle:
 
 
 def make_functions(config: ConfigDict) -> Functions:
-    return Functions(config, models.make_networks(config, compute_dtype(config)))
+    return Functions(config, models.make_networks(config, models.compute_dtype(config)))
 
 
 def abstract_averages(config: ConfigDict) -> train_step.Averages:

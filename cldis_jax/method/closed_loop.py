@@ -77,7 +77,7 @@ def closed_loop_loss(
       params: parameters by network, as from `models.init_params`.
       x0: images [B, H, W, C] in [-1, 1].
       feedback: the loop's state before this step.
-      step: the optimiser step [], for warm-up and for when to measure.
+      step: the optimiser step [].
       key: this step's random key.
     """
     schedule = schedule_of(config)
@@ -165,9 +165,8 @@ def closed_loop_loss(
             said = jax.lax.stop_gradient(scalars["vae/kl"]) / config.feedback.max_capacity
             lambda_dt = lambda_dt * jnp.clip(said, 0, 1)
 
-    # 4. The sum; in the warm-up the VAE trains alone
-    together = jnp.asarray(step >= config.vae.warmup_steps if has_vae else True, jnp.float32)
-    loss = together * (config.diffusion.weight * L_diff + lambda_dt * L_dt) + config.vae.weight * L_vae
+    # 4. The sum
+    loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
 
     scalars |= {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
     return loss, LoopOutput(scalars, progress=progress, gain=gain, zero_gain=zero_gain, z_sem=z_sem, z_disen=mean)

@@ -59,6 +59,17 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"model.base_channels={m.base_channels} must be even: the time embedding pairs cos and sin")
 
 
+def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
+    """The dtype of activations on a platform, by default the one present.
+
+    bfloat16 on accelerators, float32 on CPU, unless `train.precision` says otherwise.
+    """
+    precision = config.train.precision
+    if precision == "auto":
+        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
+    return jnp.dtype(precision)
+
+
 def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
     """The networks that a config names, with activations of `dtype` and float32 parameters."""
     validate(config)

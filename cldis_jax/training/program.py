@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from cldis_jax import api, models
+from cldis_jax import models
 from cldis_jax.method import train_step
 from cldis_jax.runtime import partitioning
 
@@ -40,7 +40,7 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
 
     Activations have the precision that `train.precision` means on the mesh's devices.
     """
-    networks = models.make_networks(config, api.compute_dtype(config, mesh.devices.flat[0].platform))
+    networks = models.make_networks(config, models.compute_dtype(config, mesh.devices.flat[0].platform))
     create = functools.partial(train_step.create_state, networks, config)
     shapes = jax.eval_shape(create)
     shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)

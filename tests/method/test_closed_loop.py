@@ -224,14 +224,6 @@ def test_encode_noisy_shows_the_vae_x_t(config):
     np.testing.assert_allclose(output.z_disen, x_t.mean(axis=(1, 2, 3))[:, None] * [2.0, 1.0, -1.0], rtol=1e-4)
 
 
-def test_warmup_trains_the_vae_alone(config):
-    config.vae.warmup_steps = 3
-    gradient = run(config, step=2)[2]
-    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves((gradient["unet"], gradient["semantic_encoder"])))
-    assert float(jnp.abs(gradient["beta_vae"]["d"])) > 0
-    assert float(jnp.abs(run(config, step=3)[2]["unet"]["a"])) > 0
-
-
 @pytest.mark.parametrize("missing", ["vae", "diffusion"])
 def test_one_branch_alone(config, missing):
     networks = (
