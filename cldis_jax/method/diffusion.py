@@ -67,6 +67,14 @@ def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
 
 
+def denoising_error(
+    schedule: Schedule, prediction: str, denoise: Denoiser, x0: jax.Array, x_t: jax.Array, t: jax.Array, eps: jax.Array
+) -> jax.Array:
+    """Mean over pixels of the squared error of `denoise(x_t, t)` [B], against eps or v."""
+    target = prediction_target(schedule, prediction, x0, t, eps)
+    return jnp.square(denoise(x_t, t) - target).mean(axis=tuple(range(1, x0.ndim)))
+
+
 def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
     """x_0 from the network's output; `signal` and `noise` broadcast against x_t."""
     if prediction == "eps":
