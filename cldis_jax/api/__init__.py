@@ -10,7 +10,7 @@ code = editor.encode(images)                     # z and x_T together
 editor.traverse(code, axes(bundle, "z_sem").steps, [-2, 0, 2])
 """
 
-from cldis_jax.api.bundle import LATENTS, Bundle, Functions, abstract_averages, compute_dtype, load, make_functions
+from cldis_jax.api.bundle import LATENTS, Bundle, Functions, abstract_averages, load, make_functions
 from cldis_jax.api.editor import Axes, Code, Editor, axes
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Functions",
     "abstract_averages",
     "axes",
-    "compute_dtype",
     "load",
     "make_functions",
 ]

@@ -2,31 +2,18 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cldis_jax import models
-from cldis_jax.method import closed_loop, diffusion, losses, train_step
+from cldis_jax.method import diffusion, train_step, vae_loss
 from cldis_jax.runtime import checkpoint
 from cldis_jax.runtime.errors import UserError
 
 LATENTS = ("z_sem", "z_disen")
 TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an inactive row is cheap, a new length compiles anew
-
-
-def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
-    """The dtype of activations on a platform, by default the one present.
-
-    bfloat16 on accelerators, float32 on CPU, unless the config says otherwise.
-    """
-    precision = config.train.precision
-    if precision == "auto":
-        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,41 +25,35 @@ class Functions:
 
     @functools.cached_property
     def schedule(self) -> diffusion.Schedule:
-        return closed_loop.schedule_of(self.config)
+        return diffusion.schedule_of(self.config)
 
     @functools.cached_property
     def encode(self):
-        return jax.jit(
-            lambda params, x: self.networks.semantic_encoder.apply({"params": params["semantic_encoder"]}, x)
-        )
+        return jax.jit(self.networks.encode_semantic)
 
     @functools.cached_property
     def encode_posterior(self):
-        apply = self.networks.beta_vae.apply
-        return jax.jit(lambda params, x: apply({"params": params["beta_vae"]}, x, method="encode"))
+        return jax.jit(self.networks.encode_posterior)
 
     @functools.cached_property
     def decode_vae(self):
         def decode(params, z):
-            output = self.networks.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
-            return losses.decoder_mean(self.config.vae.likelihood, output)
+            return vae_loss.decoder_mean(self.config.vae.likelihood, self.networks.decode_vae(params, z))
 
         return jax.jit(decode)
 
     def output(self, params, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
         """The U-Net's own output, eps or v."""
-        return self.networks.unet.apply({"params": params["unet"]}, x_t, t, z)
+        return self.networks.denoiser(params, z)(x_t, t)
 
     @functools.cached_property
     def denoising_error(self):
-        def error(params, x0, t, eps, z):
-            x_t = diffusion.q_sample(self.schedule, x0, t, eps)
-            return diffusion.denoising_error(
-                self.schedule,
-                self.config.diffusion.prediction,
-                lambda x_t, t: self.output(params, x_t, t, z),
-                *(x0, x_t, t, eps),
-            )
+        """(params, x0, z, key) -> L_diff of each image [B], at random t and eps."""
+
+        def error(params, x0, z, key):
+            t, eps, x_t = diffusion.forward_process(self.schedule, x0, *jax.random.split(key))
+            denoise = functools.partial(self.output, params, z=z)
+            return diffusion.denoising_error(self.config, self.schedule, denoise, x0, x_t, t, eps)
 
         return jax.jit(error)
 
@@ -206,18 +187,13 @@ class Bundle:
         self._require(self.has_diffusion, "the denoiser", "diffusion.weight")
         return self.functions.predict(self.ema.params, x_t, t, z)
 
-    def denoising_error(self, images: jax.Array, t: jax.Array, eps: jax.Array, z: jax.Array) -> jax.Array:
-        """L_diff of each image [B], noised by eps [B, H, W, C] to integer t [B] and denoised with z [B, d]."""
-        self._require(self.has_diffusion, "the denoiser", "diffusion.weight")
-        return self.functions.denoising_error(self.ema.params, images, t, eps, z)
-
     def _require(self, present: bool, what: str, field: str) -> None:
         if not present:
             raise UserError(f"this model has no {what}: it was trained with {field}=0")
 
 
 def make_functions(config: ConfigDict) -> Functions:
-    return Functions(config, models.make_networks(config, compute_dtype(config)))
+    return Functions(config, models.make_networks(config, models.compute_dtype(config)))
 
 
 def abstract_averages(config: ConfigDict) -> train_step.Averages:

@@ -73,11 +73,10 @@ def z_usage(context: Context) -> dict[str, Any]:
         for batch, (places, count) in enumerate(batches(len(order), BATCH, f"use of z, seed {seed}")):
             rows = order[places]
             images = images_of(context, indices[rows])
-            key_t, key_eps = jax.random.split(jax.random.fold_in(jax.random.key(seed), batch))
-            t = jax.random.randint(key_t, images.shape[:1], 0, bundle.functions.schedule.num_steps)
-            eps = jax.random.normal(key_eps, images.shape)
+            key = jax.random.fold_in(jax.random.key(seed), batch)
             for name, code in zip(found, (z[rows], z[another[rows]], np.zeros_like(z[rows]))):
-                found[name].append(np.asarray(bundle.denoising_error(images, t, eps, code))[:count])
+                error = bundle.functions.denoising_error(bundle.ema.params, images, code, key)
+                found[name].append(np.asarray(error)[:count])
         runs.append({f"L_diff, {name}": float(np.concatenate(parts).mean()) for name, parts in found.items()})
     result = summary(runs)
     ratio = result["L_diff, shuffled z"]["mean"] / result["L_diff, right z"]["mean"]

@@ -9,7 +9,7 @@ from cldis_jax.api.codes import of_images
 from cldis_jax.data import subset
 from cldis_jax.evaluation.context import Context, Represent, summary
 from cldis_jax.evaluation.floors import Codes, Untrained
-from cldis_jax.method import losses
+from cldis_jax.method import vae_loss
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
 from cldis_jax.runtime import visualize
@@ -109,7 +109,7 @@ def ranking(context: Context) -> dict[str, Any]:
 
     def kl(bundle, indices):
         def of(images):
-            return losses.gaussian_kl(*bundle.encode_posterior(images))
+            return vae_loss.gaussian_kl(*bundle.encode_posterior(images))
 
         return of_images(of, context.source, indices, name="KL").mean(axis=0)
 

@@ -44,12 +44,11 @@ def make_decoder(config: ConfigDict, functions: api.Functions) -> Callable[[Any,
     prediction, schedule = functions.config.diffusion.prediction, functions.schedule
 
     def ddim(params, z, x_T):
-        def denoise(x_t, t):
-            return functions.output(params, x_t, t, z)
-
         tables = diffusion.ddim_tables(schedule, config.decode_steps)
         unroll = jax.default_backend() == "cpu" and config.decode_steps <= UNROLLED_STEPS
-        return diffusion.ddim_decode(denoise, prediction, tables, x_T, remat=True, unroll=unroll)
+        return diffusion.ddim_decode(
+            functions.networks.denoiser(params, z), prediction, tables, x_T, remat=True, unroll=unroll
+        )
 
     def x0(params, z, x_T):
         t = config.noise_level

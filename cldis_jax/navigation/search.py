@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cldis_jax import api
+from cldis_jax import api, models
 from cldis_jax.api.codes import NonFiniteError
 from cldis_jax.navigation import method
 from cldis_jax.navigation.decoders import make_decoder
@@ -40,7 +40,7 @@ class Search:
         # Through the host: an array on one process's device can't be moved to the devices of all processes.
         on_host = jax.device_get(bundle.ema.params), codes, self.scales
         self._model, self._codes, self._scales = jax.device_put(on_host, replicated)
-        self.reconstructor = method.make_reconstructor(config, api.compute_dtype(bundle.config))
+        self.reconstructor = method.make_reconstructor(config, models.compute_dtype(bundle.config))
 
         over_devices = partitioning.batch_sharding(self.mesh)
         decoder = make_decoder(config, bundle.functions)
