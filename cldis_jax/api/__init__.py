@@ -13,15 +13,5 @@ editor.traverse(code, axes(bundle, "z_sem").steps, [-2, 0, 2])
 from cldis_jax.api.bundle import LATENTS, Bundle, Functions, abstract_averages, load, make_functions
 from cldis_jax.api.editor import Axes, Code, Editor, axes
 
-__all__ = [
-    "LATENTS",
-    "Axes",
-    "Bundle",
-    "Code",
-    "Editor",
-    "Functions",
-    "abstract_averages",
-    "axes",
-    "load",
-    "make_functions",
-]
+__all__ = ["LATENTS", "Axes", "Bundle", "Code", "Editor", "Functions"]
+__all__ += ["abstract_averages", "axes", "load", "make_functions"]

@@ -219,4 +219,4 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
             if value is not None:
                 config.data[field] = value
         ema, step = checkpoints.restore_ema(abstract_averages(config), step)
-    return Bundle(make_functions(config), ema, step, workdir)
+    return Bundle(make_functions(config), ema, step, str(workdir))

@@ -72,7 +72,10 @@ class Editor:
 
     def generate(self, z: np.ndarray, seed: int, name: str = "") -> np.ndarray:
         """The images [B, H, W, C] of codes z [B, d] at x_T ~ N(0, I)."""
-        return self.decode(Code(z, None if self.latent == "z_disen" else self._random_x_T(len(z), seed)), name)
+        if self.latent == "z_disen":
+            return self.decode(Code(z, None), name)
+        x_T = np.random.default_rng(seed).standard_normal((len(z), *self.bundle.image_shape), np.float32)
+        return self.decode(Code(z, x_T), name)
 
     def traverse(self, code: Code, steps: np.ndarray, shifts: Sequence[float], name: str = "") -> np.ndarray:
         """Images [K, B, S, H, W, C]: each code moved by each of `shifts` [S] along each row of `steps` [K, d]."""
@@ -98,20 +101,14 @@ class Editor:
         code = self.encode(images)
         if code.x_T is None:
             return {"original": images, "VAE": self.decode(code)}
-        return {
-            "original": images,
-            "inferred x_T": self.decode(code),
-            "random x_T": self.generate(code.z, seed),
-        }
+        random = self.generate(code.z, seed)
+        return {"original": images, "inferred x_T": self.decode(code), "random x_T": random}
 
     def _in_batches(self, function, *arrays, name=""):
         return in_batches(function, *arrays, size=self.batch or min(BATCH, len(arrays[0])), name=name)
 
     def _steps(self, asked: int | None) -> int:
         return asked or self.bundle.config.diffusion.decode_steps
-
-    def _random_x_T(self, num: int, seed: int) -> np.ndarray:
-        return np.random.default_rng(seed).standard_normal((num, *self.bundle.image_shape), np.float32)
 
 
 def axes(bundle: Bundle, latent: str) -> Axes:

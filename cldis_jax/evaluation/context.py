@@ -19,7 +19,7 @@ Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
 
 
 @contextlib.contextmanager
-def files_of_the_user() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turns the error of a metric about a file, such as weights, into a UserError."""
     try:
         yield

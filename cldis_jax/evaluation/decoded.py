@@ -16,7 +16,7 @@ from cldis_jax import api
 from cldis_jax.api.codes import batches, encode
 from cldis_jax.data import subset
 from cldis_jax.evaluation.content_tracking_pictures import save_all
-from cldis_jax.evaluation.context import Context, files_of_the_user, summary
+from cldis_jax.evaluation.context import Context, user_errors, summary
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
 from cldis_jax.models import pixels
@@ -106,7 +106,7 @@ def frechet(context: Context) -> dict[str, Any]:
 
     name = f"{data.source}_{data.name}_{settings.pool}_{len(indices)}_{_digest(context, indices)}"
     path = epath.Path(settings.workdir) / "fid_statistics" / f"{re.sub('[^A-Za-z0-9]+', '-', name)}.npz"
-    with files_of_the_user() if path.exists() else contextlib.nullcontext():
+    with user_errors() if path.exists() else contextlib.nullcontext():
         reference = fid.cached_statistics(
             path,
             lambda: statistics(lambda images, _: images, "Inception of the data"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cldis_jax import api, metrics
 from cldis_jax.evaluation import decoded, labelled
-from cldis_jax.evaluation.context import POOLS, Context, Settings, files_of_the_user
+from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
 from cldis_jax.runtime.errors import UserError
 
@@ -55,7 +55,7 @@ def needs_models(context: Context) -> None:
 def needs_inception(context: Context) -> None:
     if not context.settings.inception_weights:
         raise UserError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
-    with files_of_the_user():
+    with user_errors():
         inception.load_weights(context.settings.inception_weights)
 
 
@@ -63,7 +63,7 @@ def needs_lpips(context: Context) -> None:
     """With --lpips_weights: readable networks, and images of a size that they take."""
     if not context.settings.lpips_weights:
         return
-    with files_of_the_user():
+    with user_errors():
         lpips.load_weights(*context.settings.lpips_weights)
     data = context.bundle.config.data
     if data.channels != 3 or data.image_size < lpips.LEAST_SIZE:
@@ -83,7 +83,7 @@ def needs_tracker(context: Context) -> None:
     directions = decoded.directions_of(context)
     if len(directions) < 2:
         raise UserError(f"content tracking compares directions, but --directions={settings.directions} has only one")
-    with files_of_the_user():
+    with user_errors():
         trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
     if size < trackers.WINDOW:
         raise UserError(

@@ -1,5 +1,6 @@
 """Navigation from end to end: encode, search, test on fresh pairs, draw, name the factors, write."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -95,12 +96,12 @@ def navigate(
     }
     if jax.process_index() == 0:
         directions.save(folder / "directions.npz")
+        visualize.save_png(folder / "curves.png", visualize.curves(found.history, CURVES))
         rows = np.random.default_rng(seed).choice(len(fresh), min(NUM_NAMED, len(fresh)), replace=False)
         shown = fresh_indices[rows]
         editor = api.Editor(bundle, latent, batch=NUM_NAMED)
         code = editor.encode(pixels.to_unit_range(source.fetch(shown)))
         draw(folder, editor, code.take(slice(NUM_SHOWN)), directions, min(config.max_shift, MAX_SHOWN_SHIFT))
-        visualize.save_png(folder / "curves.png", visualize.curves(found.history, CURVES))
         if source.factor_names:
             probe = factor_probe.load_or_train(
                 folder / "factor_probe.msgpack", source, train_indices, steps=probe_steps, seed=seed
@@ -109,20 +110,24 @@ def navigate(
             tested = factor_probe.tested_accuracy(probe, source, fresh_indices)
             written |= factors(folder, source.factor_names, named, tested, ranking)
         report.write_json(folder / "navigation.json", written)
-    if jax.process_count() > 1:  # the first process draws alone; the others wait a few minutes at their exit, no longer
+    if jax.process_count() > 1:  # the first process draws alone; at their exit the others would wait for minutes only
         multihost_utils.sync_global_devices("the directions are written")
     return written
 
 
-def draw(folder: epath.Path, editor: api.Editor, code: api.Code, directions, max_shift: float) -> None:
+def draw(
+    folder: epath.Path, editor: api.Editor, code: api.Code, directions: results.Directions, max_shift: float
+) -> None:
     """Write `directions.png` and `best.gif`: images moved along the directions."""
     sheet = results.contact_sheet(editor, code, directions.axes, directions.accuracy, max_shift)
     visualize.save_png(folder / "directions.png", sheet)
     visualize.save_animation(folder / "best.gif", results.animation(editor, code, directions.axes, max_shift))
 
 
-def factors(folder: epath.Path, names, named: dict, tested: np.ndarray, ranking: np.ndarray) -> dict[str, Any]:
-    """Write `factors.png`; returns what navigation.json holds of the factors."""
+def factors(
+    folder: epath.Path, names: Sequence[str], named: dict[str, Any], tested: np.ndarray, ranking: np.ndarray
+) -> dict[str, Any]:
+    """Write `factors.png`, from `results.name_factors`; returns what navigation.json holds of the factors."""
     picture = visualize.heatmap(
         named["changes"]["navigation"][ranking],
         [f"direction {k}" for k in ranking],

@@ -18,26 +18,22 @@ from cldis_jax.runtime.errors import UserError
 
 CHUNK = 100  # optimiser steps in one dispatch
 SAVES = 10  # checkpoints over the whole training
+SETTINGS = {  # name -> (section of the config, smallest value)
+    "num_images": ("codes", 0),  # training images to encode; 0: all
+    "num_layers": ("model", 2),
+    "hidden_dim": ("model", 1),
+    "steps": ("train", 1),
+    "batch_size": ("train", 1),
+    "learning_rate": ("train", 0),
+}
 
 
-def train_prior(
-    bundle: api.Bundle,
-    workdir: str | None = None,
-    *,
-    num_images: int | None = None,
-    num_layers: int | None = None,
-    hidden_dim: int | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
+def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0, **settings) -> dict[str, Any]:
     """Train a prior of z_sem in `workdir` (default: the model's own), or go on with the one that is there.
 
     Args:
-      num_images: training images to encode; 0: all.
       seed: of the choice of images, the initial weights and the training.
-      others: None takes the default for the size of z, `method.default_config`.
+      settings: names of SETTINGS. A value of None, as an absent name, takes the default of `method.default_config`.
 
     Returns what is written to `WORKDIR/latent_prior.json`: see `fit`, and the `config`.
 
@@ -48,21 +44,12 @@ def train_prior(
     if not bundle.has_diffusion:
         raise UserError(f"{workdir} holds a VAE alone, whose prior is N(0, I); there is no z_sem to learn a prior of")
     config = method.default_config(bundle.config.model.latent_dim)
-    config.codes.model_step = bundle.step
-    config.train.seed = seed
-    for section, field, value, least in (
-        ("codes", "num_images", num_images, 0),
-        ("model", "num_layers", num_layers, 2),
-        ("model", "hidden_dim", hidden_dim, 1),
-        ("train", "steps", steps, 1),
-        ("train", "batch_size", batch_size, 1),
-        ("train", "learning_rate", learning_rate, 0),
-    ):
-        if value is None:
-            continue
-        if not value >= least:
-            raise UserError(f"{field}={value} must be at least {least}")
-        config[section][field] = value
+    config.codes.model_step, config.train.seed = bundle.step, seed
+    for name, value in settings.items():
+        section, least = SETTINGS[name]
+        if value is not None and not value >= least:
+            raise UserError(f"{name}={value} must be at least {least}")
+        config[section][name] = config[section][name] if value is None else value
     if not config.train.learning_rate > 0:
         raise UserError(f"learning_rate={config.train.learning_rate} must be positive")
     store.check_trainable(workdir)
