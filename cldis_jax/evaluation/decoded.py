@@ -16,7 +16,7 @@ from cldis_jax import api
 from cldis_jax.api.codes import batches, encode
 from cldis_jax.data import subset
 from cldis_jax.evaluation.content_tracking_pictures import save_all
-from cldis_jax.evaluation.context import Context, user_errors, summary
+from cldis_jax.evaluation.context import Context, summary, user_errors
 from cldis_jax.metrics import fid, inception, lpips, mse, psnr, ssim
 from cldis_jax.metrics.content_tracking import measure
 from cldis_jax.models import pixels
