@@ -33,14 +33,13 @@ def diffae_loss(
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_diff L_diff of Diff-AE alone; the arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
-    t, eps, x_t = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
     z_sem = networks.encode_semantic(params, x0)
-    error = diffusion.denoising_error(
-        config, schedule, networks.denoiser(params, z_sem, dropout=keys["dropout"]), x0, x_t, t, eps
-    )
+    denoise = networks.denoiser(params, z_sem, dropout=keys["dropout"])
+    error = diffusion.squared_error(schedule, config.diffusion.prediction, denoise, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
     loss = config.diffusion.weight * L_diff
-    signals = measure(config, schedule, networks, params, z_sem, error, x0, x_t, t, eps, step)
+    signals = measure(config, schedule, networks, params, z_sem, error, noised, step)
     return loss, LoopOutput(_scalars(config, loss, L_diff=L_diff), signals)
 
 
@@ -55,9 +54,9 @@ def beta_vae_loss(
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_vae L_vae of the beta-VAE alone; the arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
-    t, _, x_t = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
-    q = posterior(networks, params, vae_input(config, x0, x_t), keys["z"])
-    L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, t))
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
+    q = posterior(networks, params, vae_input(config, noised), keys["z"])
+    L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, noised.t))
     loss = config.vae.weight * L_vae
     nothing = jnp.float32(0)
     return loss, LoopOutput(_scalars(config, loss, L_vae=L_vae) | vae_scalars, Signals(nothing, nothing, nothing))

@@ -52,17 +52,16 @@ def closed_loop_loss(
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
 
     # The forward process: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t uniform.
-    t, eps, x_t = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
 
     # The two codes: z_sem = E_sem(x_0), and z_disen ~ q_phi(z|x) = N(mu, sigma^2).
     z_sem = networks.encode_semantic(params, x0)
-    q = posterior(networks, params, vae_input(config, x0, x_t), keys["z"])
+    q = posterior(networks, params, vae_input(config, noised), keys["z"])
 
     # 1. L_diff = || target - denoiser(x_t, t, z) ||^2. z is z_sem [paper], or what `exchange` makes of the two codes.
     z = exchange(config, z_sem, q.sample, step, keys["swap"])
-    error = diffusion.denoising_error(
-        config, schedule, networks.denoiser(params, z, dropout=keys["dropout"]), x0, x_t, t, eps
-    )
+    denoise = networks.denoiser(params, z, dropout=keys["dropout"])
+    error = diffusion.squared_error(schedule, config.diffusion.prediction, denoise, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
 
     # 2. L_dt: z_sem mimics the distribution of z_disen.
@@ -70,14 +69,14 @@ def closed_loop_loss(
     lambda_dt = distillation_weight(config, q)
 
     # 3. L_vae = -log p_theta(x|z) + beta |KL(q_phi(z|x) || p(z)) - C|. The diffusion side sets the capacity C.
-    C = capacity_of(config, feedback, schedule, t)
+    C = capacity_of(config, feedback, schedule, noised.t)
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, C)
 
     # 4. The sum.
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    signals = measure(config, schedule, networks, params, z, error, x0, x_t, t, eps, step)
+    signals = measure(config, schedule, networks, params, z, error, noised, step)
     return loss, LoopOutput(scalars | vae_scalars, signals)
 
 

@@ -67,13 +67,20 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) ->
     return per_sample(schedule.signal, t, x0.ndim) * x0 + per_sample(schedule.noise, t, x0.ndim) * eps
 
 
-def forward_process(
-    schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(t [B], eps, x_t) with t uniform over the timesteps and eps ~ N(0, I), for x0 [B, ...]."""
+class Noised(NamedTuple):
+    """A batch of images on its way through the forward process."""
+
+    x0: jax.Array  # [B, ...]
+    t: jax.Array  # int32 [B]
+    eps: jax.Array  # [B, ...]
+    x_t: jax.Array  # [B, ...]
+
+
+def forward_process(schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
+    """x_t ~ q(x_t | x_0) for images x0 [B, ...], with t uniform over the timesteps and eps ~ N(0, I)."""
     t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
-    return t, eps, q_sample(schedule, x0, t, eps)
+    return Noised(x0, t, eps, q_sample(schedule, x0, t, eps))
 
 
 def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
@@ -83,18 +90,11 @@ def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
 
 
-def denoising_error(
-    config: ConfigDict,
-    schedule: Schedule,
-    denoise: Denoiser,
-    x0: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array,
-    eps: jax.Array,
-) -> jax.Array:
-    """Squared error of the network's output, in the units of `diffusion.prediction`, mean over pixels [B]."""
-    target = prediction_target(schedule, config.diffusion.prediction, x0, t, eps)
-    return jnp.square(denoise(x_t, t) - target).mean(axis=(1, 2, 3))
+def squared_error(schedule: Schedule, prediction: str, denoise: Denoiser, noised: Noised) -> jax.Array:
+    """Squared error of the network's output in the units of `prediction`, pixel by pixel [B, ...]."""
+    return jnp.square(
+        denoise(noised.x_t, noised.t) - prediction_target(schedule, prediction, noised.x0, noised.t, noised.eps)
+    )
 
 
 def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:

@@ -106,9 +106,9 @@ def timestep_capacity(config: ConfigDict, schedule: diffusion.Schedule, t: jax.A
     return config.feedback.max_capacity * information[t] / information[0]
 
 
-def vae_input(config: ConfigDict, x0: jax.Array, x_t: jax.Array) -> jax.Array:
+def vae_input(config: ConfigDict, noised: diffusion.Noised) -> jax.Array:
     """The images that the VAE encodes: x_0, or x_t, so that its KL can follow C(t) under `timestep`."""
-    return x_t if config.feedback.encode_noisy else x0
+    return noised.x_t if config.feedback.encode_noisy else noised.x0
 
 
 # --- The signals ---
@@ -121,10 +121,7 @@ def measure(
     params: dict,
     z: jax.Array,
     error: jax.Array,
-    x0: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array,
-    eps: jax.Array,
+    noised: diffusion.Noised,
     step: jax.Array,
 ) -> Signals:
     """The signals of a batch; no gradient flows through them.
@@ -134,18 +131,18 @@ def measure(
       error: the squared error of that denoiser, mean over pixels [B].
     """
     params, z, error = jax.lax.stop_gradient((params, z, error))
-    progress = recovered_information(config, schedule, error, x0, t)
+    progress = recovered_information(config, schedule, error, noised.x0, noised.t)
 
     # The probe: three passes of the denoiser on a part of the batch, every `feedback.every` steps, NaN in between.
-    n = min(config.feedback.probe_size, len(x0))
+    z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
     def loss(z):
         denoise = networks.denoiser(params, z)
-        return diffusion.denoising_error(config, schedule, denoise, x0[:n], x_t[:n], t[:n], eps[:n]).mean()
+        return diffusion.squared_error(schedule, config.diffusion.prediction, denoise, part).mean()
 
     def probe():
-        right = loss(z[:n])
-        return jnp.log(loss(jnp.roll(z[:n], 1, axis=0)) / right), jnp.log(loss(jnp.zeros_like(z[:n])) / right)
+        right = loss(z)
+        return jnp.log(loss(jnp.roll(z, 1, axis=0)) / right), jnp.log(loss(jnp.zeros_like(z)) / right)
 
     unmeasured = jnp.float32(jnp.nan)
     gains = jax.lax.cond(step % config.feedback.every == 0, probe, lambda: (unmeasured, unmeasured))
