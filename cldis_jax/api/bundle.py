@@ -51,9 +51,9 @@ class Functions:
         """(params, x0, z, key) -> L_diff of each image [B], at random t and eps."""
 
         def error(params, x0, z, key):
-            t, eps, x_t = diffusion.forward_process(self.schedule, x0, *jax.random.split(key))
-            denoise = functools.partial(self.output, params, z=z)
-            return diffusion.denoising_error(self.config, self.schedule, denoise, x0, x_t, t, eps)
+            noised = diffusion.forward_process(self.schedule, x0, *jax.random.split(key))
+            denoise, prediction = functools.partial(self.output, params, z=z), self.config.diffusion.prediction
+            return diffusion.squared_error(self.schedule, prediction, denoise, noised).mean(axis=(1, 2, 3))
 
         return jax.jit(error)
 
