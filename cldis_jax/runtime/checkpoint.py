@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cldis_jax.method.train_step import TrainState
+from cldis_jax.runtime.errors import UserError
 
 # Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
 FREE_FIELDS = (
@@ -35,7 +36,7 @@ FREE_FIELDS = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """There is no usable checkpoint, or it belongs to another run."""
 
 
