@@ -18,6 +18,7 @@ from cldis_jax.configs import celeba, default, diffae_celeba64, diffae_ffhq128, 
 from cldis_jax.diffae_import import importing, weights
 from cldis_jax.method import train_step
 from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import store as prior_store
 from cldis_jax.runtime import checkpoint, report, torch_files
 from cldis_jax.training import workdir
 from tests import reference_modules
@@ -92,7 +93,7 @@ def test_outputs_equal_the_reference_layout(imported):
 
 def test_latent_net_equals_the_reference_layout(imported):
     workdir, _, net = imported
-    prior = prior_method.load(workdir)
+    prior = prior_store.load(workdir)
     z, t = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32), np.array([0, 10, 500, 999])
     with torch.no_grad():
         expected = net.latent_net(torch.tensor(z), torch.tensor(t))

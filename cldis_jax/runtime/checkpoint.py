@@ -205,6 +205,35 @@ def has_any(workdir: str) -> bool:
     return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
 
 
+def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
+    """Refuse a folder that holds the work of another config.
+
+    The config is compared with `FOLDER/config.json`, or where that is absent with the newest checkpoint's. An empty
+    folder, and fields that may change (FREE_FIELDS), are accepted.
+
+    Args:
+      asked: the config that is to run, from `config_to_json`.
+      what: what the folder holds, e.g. "a run".
+
+    Raises:
+      CheckpointError: the message lists the fields that differ.
+    """
+    folder = epath.Path(folder)
+    record = folder / "config.json"
+    if record.exists() and (has_any(folder) or (folder / "main.json").exists()):
+        saved = json.loads(record.read_text())
+    elif has_any(folder):
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            saved = config_to_json(checkpoints.config())
+    else:
+        return
+    if differing := differing_fields(saved, asked):
+        raise CheckpointError(
+            f"{folder} holds {what} of another config; choose another folder, move this one away, or agree on:\n  "
+            + "\n  ".join(differing)
+        )
+
+
 def _on_every_process(ok: bool) -> bool:
     """Whether `ok` holds on every process; all processes get the same answer."""
     return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
