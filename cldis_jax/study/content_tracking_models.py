@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from cldis_jax import cli
@@ -54,8 +52,7 @@ def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
 
 def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.ndarray:
     """One uint8 picture: content tracking with its interval against each supervised score."""
-    figure = Figure(figsize=(4.6 * len(SUPERVISED), 3.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = visualize.new_figure(4.6 * len(SUPERVISED), 3.8)
     score, low, high = (np.array([model[name] for model in models]) for name in ("score", "low", "high"))
     for axes, label in zip(figure.subplots(1, len(SUPERVISED), squeeze=False)[0], SUPERVISED):
         x = [model[label] for model in models]
@@ -66,8 +63,7 @@ def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.nd
         axes.set_xlabel(label)
         axes.set_ylabel("content tracking")
         axes.grid(alpha=0.3)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def main() -> None:

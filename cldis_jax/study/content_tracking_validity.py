@@ -175,11 +175,7 @@ def verdicts(result: dict[str, Any]) -> dict[str, bool]:
 
 def plots(result: dict[str, Any]) -> np.ndarray:
     """Score over the angle of every plane, over noise, and of the bases that must score lower."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.5, 3.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = visualize.new_figure(12.5, 3.8)
     turning, noisy, bars = figure.subplots(1, 3)
     rotation, noise = result["rotation"], result["noise"]
     for name, plane in rotation["planes"].items():
@@ -207,8 +203,7 @@ def plots(result: dict[str, Any]) -> np.ndarray:
         axes.set_ylim(0, 1)
         axes.set_ylabel("score")
         axes.grid(alpha=0.3)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def run(out: epath.PathLike, quick: bool, checkpoint: str | None = None) -> dict[str, Any]:
