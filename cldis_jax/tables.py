@@ -99,7 +99,8 @@ def run(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> int:
 
 
 def write(table: cells.Table, out: pathlib.Path) -> None:
-    """Collect the table, write it in every format, and print it."""
+    """Collect the table, write it in every format, and print it; the records of all cells go into OUT/cells.jsonl."""
+    records.write_lines(out)
     collected = collecting.collect(table, out)
     report.write_json(out / f"{table.name}.json", collected.to_json())
     (out / f"{table.name}.md").write_text(rendering.to_markdown(collected))
@@ -137,7 +138,6 @@ def main() -> None:
     if not COLLECT.value:
         check_free(chosen, out)
         failed = run(chosen, out)
-    records.write_lines(out)
     found = records.read(out)
     needed = chosen if count == 1 else table.cells  # of several jobs, the last one writes the table
     unfinished = [c.id for c in needed if records.state(c, found.get(c.id))[0] not in running.SETTLED]

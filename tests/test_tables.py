@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cldis_jax import cli, tables
+from cldis_jax import tables
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.study import cells, records, running
@@ -67,7 +67,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
 )
 def test_bad_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch, run_door):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(cli.USER_ERRORS, match=message.replace("(", r"\(")):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
         run_door(*flags)
     assert not any(tmp_path.iterdir())
 

@@ -40,7 +40,8 @@ def bars(collected: Collected) -> np.ndarray | None:
         for floor, score in found:
             if floor.kind == "floor":
                 beside = [y for y, (row, _) in enumerate(ours) if is_floor_of(floor, row)]
-                axes.vlines([score.mean] * len(beside), *_edges(beside), color="0.25", linestyle=":", linewidth=1.2)
+                lower, upper = [y - 0.5 for y in beside], [y + 0.5 for y in beside]
+                axes.vlines([score.mean] * len(beside), lower, upper, color="0.25", linestyle=":", linewidth=1.2)
         repeated = i % columns > 0 and labels == shown  # the panel to the left has the same labels
         axes.set_yticks(range(len(ours)), [""] * len(ours) if repeated else labels, fontsize=8)
         axes.set_ylim(len(ours) - 0.4, -0.6)
@@ -56,7 +57,3 @@ def bars(collected: Collected) -> np.ndarray | None:
 def is_floor_of(floor: Row, row: Row) -> bool:
     """Whether a floor belongs to a row: the same number of codes, and the same latent or no latent."""
     return floor.codes == row.codes and floor.latent in (row.latent, "-")
-
-
-def _edges(places: list[int]) -> tuple[list[float], list[float]]:
-    return [y - 0.5 for y in places], [y + 0.5 for y in places]

@@ -16,6 +16,7 @@ from cldis_jax.evaluation import tables
 from cldis_jax.runtime import report
 from cldis_jax.runtime.checkpoint import config_to_json, flatten, is_free
 from cldis_jax.runtime.config_json import upgrade
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.study.cells import Cell, resolve
 from cldis_jax.study.methods import LATENTS
 
@@ -78,7 +79,11 @@ def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     """How the config of a run differs from what the cell asks for; fields that neither run reads don't count."""
-    asked, found = flatten(config_to_json(resolve(cell))), flatten(upgrade(recorded))
+    try:
+        found = flatten(upgrade(recorded))
+    except UserError as error:  # the run used an option that no longer exists
+        return [str(error)]
+    asked = flatten(config_to_json(resolve(cell)))
     holds = [names for (name, value), names in UNREAD.items() if asked.get(name) == found.get(name) == value]
     unread = tuple(itertools.chain.from_iterable(holds))
     return [
