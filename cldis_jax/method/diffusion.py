@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 PREDICTIONS = ("eps", "v")
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, H, W, C], t [B]) -> network output [B, H, W, C]
@@ -50,6 +51,12 @@ def constant_schedule(num_steps: int, beta: float) -> Schedule:
     return make_schedule(np.full(num_steps, beta, np.float64))
 
 
+def schedule_of(config: ConfigDict) -> Schedule:
+    """The forward process that a model's config names."""
+    c = config.diffusion
+    return linear_schedule(c.num_steps, c.beta_start, c.beta_end)
+
+
 def per_sample(table: np.ndarray, t: jax.Array, ndim: int) -> jax.Array:
     """table[t] as [B, 1, ..., 1], to broadcast against arrays of `ndim` dimensions."""
     return jnp.asarray(table)[t].reshape((-1,) + (1,) * (ndim - 1))
@@ -60,11 +67,34 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) ->
     return per_sample(schedule.signal, t, x0.ndim) * x0 + per_sample(schedule.noise, t, x0.ndim) * eps
 
 
+def forward_process(
+    schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(t [B], eps, x_t) with t uniform over the timesteps and eps ~ N(0, I), for x0 [B, ...]."""
+    t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
+    eps = jax.random.normal(key_eps, x0.shape)
+    return t, eps, q_sample(schedule, x0, t, eps)
+
+
 def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
     """What the network learns: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
     if prediction == "eps":
         return eps
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
+
+
+def denoising_error(
+    config: ConfigDict,
+    schedule: Schedule,
+    denoise: Denoiser,
+    x0: jax.Array,
+    x_t: jax.Array,
+    t: jax.Array,
+    eps: jax.Array,
+) -> jax.Array:
+    """Squared error of the network's output, in the units of `diffusion.prediction`, mean over pixels [B]."""
+    target = prediction_target(schedule, config.diffusion.prediction, x0, t, eps)
+    return jnp.square(denoise(x_t, t) - target).mean(axis=(1, 2, 3))
 
 
 def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
