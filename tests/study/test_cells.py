@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from cldis_jax.configs import beta_vae, scenes
-from cldis_jax.method.losses import DISTILLATION_FORMS
+from cldis_jax.method.distillation import FORMS
 from cldis_jax.runtime.checkpoint import flatten
 from cldis_jax.study import cells, methods, running
 from tests.study.fabricated import config_of, make
@@ -93,7 +93,7 @@ def test_the_ablation_changes_one_choice_at_a_time():
 @pytest.mark.parametrize("scale", cells.SCALES)
 def test_the_ablation_has_the_alternatives_of_the_scale(scale):
     labels = {cell.label for cell in make("ablation", scale).cells}
-    assert {f"L_dt {form}" for form in DISTILLATION_FORMS if form != "kl"} <= labels
+    assert {f"L_dt {form}" for form in FORMS if form != "kl"} <= labels
     unlike = {"L_dt on every unit alike", "z_sem as drawn", "one sample of z_disen"}
     assert labels & unlike == (set() if scale == "cpu" else unlike)
 
