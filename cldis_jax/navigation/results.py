@@ -14,6 +14,7 @@ from cldis_jax.api import pictures
 from cldis_jax.data import Source
 from cldis_jax.navigation import factor_probe
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.files import atomic
 
 CHUNK = 32  # images decoded at once
 SHEET_SHIFTS = 7
@@ -37,11 +38,8 @@ class Directions(NamedTuple):
 
     def save(self, path: epath.PathLike) -> None:
         """Write them, whole or not at all."""
-        path = epath.Path(path)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic(path) as file:
             np.savez(file, **self._asdict())
-        part.replace(path)
 
     @classmethod
     def load(cls, path: epath.PathLike, bundle: api.Bundle) -> "Directions":

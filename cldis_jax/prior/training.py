@@ -14,6 +14,7 @@ from cldis_jax import api, data
 from cldis_jax.models import pixels
 from cldis_jax.prior import method as prior
 from cldis_jax.runtime import checkpoint, preemption
+from cldis_jax.runtime.files import atomic
 
 ENCODE_BATCH = 64
 CHUNK = 100  # optimiser steps in one dispatch
@@ -50,11 +51,8 @@ def stored_codes(folder: str, bundle: api.Bundle, num_images: int, seed: int) ->
         with file.open("rb") as stream:
             return np.load(stream)
     codes = training_codes(bundle, num_images, seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
+    with atomic(file) as stream:
         np.save(stream, codes)
-    part.replace(file)
     return codes
 
 
