@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax.configs import beta_vae, scenes
 from cldis_jax.method import distillation, feedback
-from cldis_jax.runtime.checkpoint import flatten
+from cldis_jax.runtime.config_json import flatten
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
 # The size of L_dt depends on its form. These factors make the student's gradient about as large as with kl.

@@ -8,15 +8,14 @@ A record is the content of `cell.json`, and `results`: the content of `evaluate.
 
 import itertools
 import json
-import os
 import pathlib
 from typing import Any
 
 from cldis_jax.evaluation import tables
 from cldis_jax.runtime import report
-from cldis_jax.runtime.checkpoint import config_to_json, flatten, is_free
-from cldis_jax.runtime.config_json import upgrade
+from cldis_jax.runtime.config_json import config_to_json, flatten, is_free, upgrade
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
 from cldis_jax.study.cells import Cell, resolve
 from cldis_jax.study.methods import LATENTS
 
@@ -66,9 +65,8 @@ def write_lines(out: pathlib.Path) -> None:
         return
     records = sorted((read_lines(out) | folders).items())
     lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in records]
-    part = out / f"{LINES}.{os.getpid()}.part"  # other processes may write at the same time
-    part.write_text("".join(f"{line}\n" for line in lines))
-    part.replace(out / LINES)
+    with atomic(out / LINES, "w") as file:
+        file.write("".join(f"{line}\n" for line in lines))
 
 
 def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import data
 from cldis_jax.runtime import report
-from cldis_jax.runtime.checkpoint import config_to_json
+from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study.cells import Cell, resolve
 from cldis_jax.study.children import CHECKOUT, CONFIGS, CellError, Children
 from cldis_jax.study.records import answers, changed_fields, scores

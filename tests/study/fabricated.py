@@ -3,7 +3,7 @@
 import dataclasses
 
 from cldis_jax.runtime import report
-from cldis_jax.runtime.checkpoint import config_to_json
+from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study import cells
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cldis_jax.configs import beta_vae, scenes
 from cldis_jax.method.distillation import FORMS
-from cldis_jax.runtime.checkpoint import flatten
+from cldis_jax.runtime.config_json import flatten
 from cldis_jax.study import cells, methods, running
 from tests.study.fabricated import config_of, make
 

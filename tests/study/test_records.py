@@ -8,7 +8,7 @@ import pytest
 
 from cldis_jax.configs import default
 from cldis_jax.runtime import report
-from cldis_jax.runtime.checkpoint import flatten, is_free
+from cldis_jax.runtime.config_json import flatten, is_free
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.study import records
 from tests.study.fabricated import changed, config_of, fabricate, make, only
