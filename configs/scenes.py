@@ -5,8 +5,8 @@
     python -m cldis_jax.main --config=configs/scenes.py:long --workdir=runs/scenes_long the same net, for thrice as long
     python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny        a smoke test, under a minute
 
-docs/studies/cpu compares methods at `cpu`, docs/studies/long at `long`, and launch/quickstart.sh trains `cpu` for half
-as long; what to expect of all stands in the README.
+docs/study_cpu compares methods at `cpu`, docs/study_long at `long`, and launch/quickstart.sh trains `cpu` for half as
+long; what to expect of all stands in the README.
 """
 
 from ml_collections import ConfigDict

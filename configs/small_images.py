@@ -2,7 +2,7 @@
 
     python -m cldis_jax.main --config=configs/small_images.py:cpu --config.data.source=SOURCE --workdir=DIR
 
-Networks, prices and times were found on rendered scenes (docs/studies/cpu, docs/studies/long).
+Networks, prices and times were found on rendered scenes (docs/study_cpu, docs/study_long).
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.model.standardize_z_sem = True  # nor one that the denoiser would hear
     config.train.steps = 100_000
     config.train.ema_decay = 0.999
-    config.model.conditioning = "cross_attention"  # the paper's AdaGN: two thirds of the DCI (docs/studies/cpu)
+    config.model.conditioning = "cross_attention"  # the paper's AdaGN: two thirds of the DCI (docs/study_cpu)
     config.model.embed_dim = 256
     config.model.channel_multipliers = (1, 2, 2, 4)
     config.model.encoder_multipliers = (1, 2, 2, 4, 4)
@@ -66,7 +66,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.feedback.reference = 1.0
     config.feedback.swap_probability = 0.5  # so the denoiser teaches q_phi, in one sample, to part floor and wall
     config.feedback.swap_steps = 2_000  # by then they are parted
-    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/studies/cpu
+    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/study_cpu
     config.distillation.weigh_units = False
     config.model.standardize_z_sem = False
     if size == "cpu":

@@ -2,7 +2,7 @@
 
     python -m cldis_jax.main --config=configs/sprites.py --workdir=runs/sprites
 
-One GPU; not run by us. `configs/sprites.py:cpu`: 32 px and a small net, as in configs/small_images.py; docs/studies/cpu
+One GPU; not run by us. `configs/sprites.py:cpu`: 32 px and a small net, as in configs/small_images.py; docs/study_cpu
 compares methods at it.
 """
 
