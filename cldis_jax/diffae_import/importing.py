@@ -22,6 +22,7 @@ from cldis_jax.diffae_import.weights import (
 )
 from cldis_jax.method import train_step
 from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import store as prior_store
 from cldis_jax.runtime import checkpoint, report, torch_files
 from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.runtime.errors import UserError
@@ -176,7 +177,7 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
         prior_config, prior_imported = prior
         prior_config.codes.model_step = step
         prior_averages = prior_method.PriorAverages(prior_imported.params, jnp.float32(mean), jnp.float32(std))
-        prior_method.save(workdir, prior_config, jax.tree.map(jnp.asarray, prior_averages), step)
+        prior_store.save(workdir, prior_config, jax.tree.map(jnp.asarray, prior_averages), step)
         used |= {f"{net}.{key}": f"latent_prior/{leaf}" for key, leaf in prior_imported.used.items()}
     if moments_from == "the checkpoint":
         used |= {name: f"z_sem's moments ({name.removeprefix('conds_')})" for name in ("conds_mean", "conds_std")}
