@@ -7,18 +7,18 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.data import SOURCES
-from cldis_jax.method import closed_loop, diffusion, losses
+from cldis_jax.method import diffusion, distillation, feedback, vae_loss
 
 CHOICES = {
     "data.source": SOURCES,
     "data.crop": ("center", "d2c"),
     "data.channels": (1, 3),
     "diffusion.prediction": diffusion.PREDICTIONS,
-    "vae.capacity_form": losses.CAPACITY_FORMS,
-    "vae.likelihood": losses.LIKELIHOODS,
-    "distillation.form": losses.DISTILLATION_FORMS,
-    "distillation.schedule": closed_loop.DISTILLATION_SCHEDULES,
-    "feedback.mode": closed_loop.FEEDBACK_MODES,
+    "vae.capacity_form": tuple(vae_loss.CAPACITY_FORMS),
+    "vae.likelihood": tuple(vae_loss.LIKELIHOODS),
+    "distillation.form": tuple(distillation.FORMS),
+    "distillation.schedule": tuple(distillation.SCHEDULES),
+    "feedback.mode": tuple(feedback.RULES),
     "train.clip_scope": ("branch", "global"),
     "train.precision": ("auto", "float32", "bfloat16"),
 }
@@ -27,7 +27,6 @@ AT_LEAST = {
     "vae.weight": 0,
     "vae.beta": 0,
     "vae.beta_min": 0,
-    "vae.warmup_steps": 0,
     "distillation.weight": 0,
     "distillation.listen_steps": 0,
     "feedback.swap_steps": 0,
@@ -104,19 +103,18 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_together(config: ConfigDict) -> None:
     """What no field can say alone."""
-    feedback, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
+    loop, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
     if not diffusion_on and not vae_on:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")
-    if vae_on and not diffusion_on and feedback.mode not in closed_loop.OPEN_LOOP_MODES:
+    if vae_on and not diffusion_on and loop.mode not in feedback.OPEN_LOOP_MODES:
         raise ConfigError(
-            f"feedback.mode={feedback.mode!r} listens to the diffusion side, but diffusion.weight is 0; "
-            "use anneal or fixed"
+            f"feedback.mode={loop.mode!r} listens to the diffusion side, but diffusion.weight is 0; use anneal or fixed"
         )
-    if feedback.lead_capacity > feedback.max_capacity:
+    if loop.lead_capacity > loop.max_capacity:
         raise ConfigError(
-            f"feedback.lead_capacity={feedback.lead_capacity} is above feedback.max_capacity={feedback.max_capacity}"
+            f"feedback.lead_capacity={loop.lead_capacity} is above feedback.max_capacity={loop.max_capacity}"
         )
-    if config.distillation.schedule == "adaptive" and feedback.max_capacity == 0:
+    if config.distillation.schedule == "adaptive" and loop.max_capacity == 0:
         raise ConfigError("distillation.schedule='adaptive' divides by feedback.max_capacity, which is 0")
     if config.distillation.weigh_units and config.distillation.form == "softmax":
         raise ConfigError("distillation.weigh_units=True needs distillation.form kl or mse: softmax has no units apart")

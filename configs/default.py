@@ -64,7 +64,6 @@ def get_config() -> ConfigDict:
     config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
     config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks
     config.vae.hidden_dim = 256
-    config.vae.warmup_steps = 0  # steps in which the VAE trains alone [choice: 0, one joint run]
 
     config.distillation = ConfigDict()
     config.distillation.weight = 1e-3  # lambda_dt; 0: no distillation

@@ -19,7 +19,7 @@ from cldis_jax.diffae_import import weights
 from cldis_jax.method import train_step
 from cldis_jax.prior import method as prior_method
 from cldis_jax.runtime import checkpoint, report, torch_files
-from cldis_jax.training import train
+from cldis_jax.training import workdir
 from tests import reference_modules
 
 
@@ -159,7 +159,7 @@ def test_training_can_start_from_it(imported):
     networks = models.make_networks(config)
     fresh = train_step.create_state(networks, config)
     config.init_from = imported[0]
-    started = train.start_from(config, fresh)
+    started = workdir.start_from(config, fresh)
     params = api.load(imported[0]).ema.params
     for name in ("unet", "semantic_encoder"):
         for tree in (started.params, started.ema.params):

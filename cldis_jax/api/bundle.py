@@ -8,30 +8,17 @@ edited = bundle.decode(x_T, z + bundle.z_std * shift, 100)
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cldis_jax import models
-from cldis_jax.method import closed_loop, diffusion, losses, train_step
+from cldis_jax.method import diffusion, train_step, vae_loss
 from cldis_jax.runtime import checkpoint
 
 LATENTS = ("z_sem", "z_disen")
 TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an idle row is cheap, and a new length compiles anew
-
-
-def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
-    """The dtype of activations on a platform, by default the one present.
-
-    bfloat16 on accelerators, float32 on CPU, unless the config says otherwise.
-    """
-    precision = config.train.precision
-    if precision == "auto":
-        precision = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,30 +30,26 @@ class Functions:
 
     @functools.cached_property
     def schedule(self) -> diffusion.Schedule:
-        return closed_loop.schedule_of(self.config)
+        return diffusion.schedule_of(self.config)
 
     @functools.cached_property
     def encode(self):
-        return jax.jit(
-            lambda params, x: self.networks.semantic_encoder.apply({"params": params["semantic_encoder"]}, x)
-        )
+        return jax.jit(self.networks.encode_semantic)
 
     @functools.cached_property
     def encode_posterior(self):
-        apply = self.networks.beta_vae.apply
-        return jax.jit(lambda params, x: apply({"params": params["beta_vae"]}, x, method="encode"))
+        return jax.jit(self.networks.encode_posterior)
 
     @functools.cached_property
     def decode_vae(self):
         def decode(params, z):
-            output = self.networks.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
-            return losses.decoder_mean(self.config.vae.likelihood, output)
+            return vae_loss.decoder_mean(self.config.vae.likelihood, self.networks.decode_vae(params, z))
 
         return jax.jit(decode)
 
     def output(self, params, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
         """The U-Net's own output, eps or v."""
-        return self.networks.unet.apply({"params": params["unet"]}, x_t, t, z)
+        return self.networks.denoiser(params, z)(x_t, t)
 
     @functools.cached_property
     def predict(self):
@@ -183,7 +166,7 @@ class Bundle:
 
 
 def make_functions(config: ConfigDict) -> Functions:
-    return Functions(config, models.make_networks(config, compute_dtype(config)))
+    return Functions(config, models.make_networks(config, models.compute_dtype(config)))
 
 
 def abstract_averages(config: ConfigDict) -> train_step.Averages:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import grain
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from cldis_jax.data.source import DataError, Source
 
@@ -28,6 +30,20 @@ def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
     if num >= len(indices):
         return indices
     return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
+
+
+def training_loader(config: ConfigDict, source: Source, indices: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """This process's batches of the images at `indices`, as a run's config asks; see `make_loader`."""
+    return make_loader(
+        source,
+        indices,
+        batch_size=config.data.batch_size,
+        seed=config.train.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+    )
 
 
 def make_loader(

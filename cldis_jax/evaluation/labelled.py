@@ -9,7 +9,7 @@ from etils import epath
 from cldis_jax.data import subset
 from cldis_jax.evaluation.context import Context, Represent, summary
 from cldis_jax.evaluation.floors import Codes, Untrained
-from cldis_jax.method import losses
+from cldis_jax.method import vae_loss
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
 from cldis_jax.models import pixels
@@ -114,7 +114,7 @@ def ranking(context: Context) -> dict[str, Any]:
     def kl(bundle, indices):
         images = pixels.to_unit_range(context.source.fetch(indices).astype(np.float32))
         mean, log_var = bundle.encode_posterior(images)
-        return np.asarray(losses.gaussian_kl(mean, log_var).mean(axis=0))
+        return np.asarray(vae_loss.gaussian_kl(mean, log_var).mean(axis=0))
 
     def score(indices):
         kls = [kl(bundle, indices) for bundle in bundles] if settings.latent == "z_disen" else None

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cldis_jax import api, data
+from cldis_jax import api, data, models
 from cldis_jax.method import diffusion
 from cldis_jax.models import pixels
 from cldis_jax.navigation import method as navigation_method
@@ -109,7 +109,7 @@ class Search:
         # By way of the host: an array of one process's device can't be moved to the devices of all.
         on_host = jax.device_get(bundle.ema.params), codes, self.scales
         self._model, self._codes, self._scales = jax.device_put(on_host, replicated)
-        self.reconstructor = navigation_method.make_reconstructor(config, api.compute_dtype(bundle.config))
+        self.reconstructor = navigation_method.make_reconstructor(config, models.compute_dtype(bundle.config))
 
         over_devices = partitioning.batch_sharding(self.mesh)
         decoder = make_decoder(config, bundle.functions)

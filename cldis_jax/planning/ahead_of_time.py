@@ -10,7 +10,7 @@ import jax
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from cldis_jax import api
+from cldis_jax import models
 from cldis_jax.config import validate
 from cldis_jax.planning import cost, hlo
 from cldis_jax.planning.chips import Topology
@@ -76,7 +76,7 @@ def compile_step(
         "accumulate": config.train.accumulate,
         "effort": effort,
         "parameters": num_params,
-        "gradient_bytes": num_params * api.compute_dtype(config, "tpu").itemsize,
+        "gradient_bytes": num_params * models.compute_dtype(config, "tpu").itemsize,
         "state_arrays": len(jax.tree.leaves(program.abstract_state)),
     }
     began = time.perf_counter()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cldis_jax import models
-from cldis_jax.method import closed_loop
+from cldis_jax.method import baselines, feedback
 
 
 def count(tree: Any) -> int:
@@ -35,10 +35,8 @@ def training_flops_per_image(config: ConfigDict) -> float:
 
     def flops(batch_size: int) -> float:
         shape = (batch_size, config.data.image_size, config.data.image_size, config.data.channels)
-        gradient = jax.grad(closed_loop.closed_loop_loss, has_aux=True)
-        lowered = jax.jit(
-            lambda p, x, s, k: gradient(p, networks, config, x, closed_loop.initial_feedback(config), s, k)
-        )
+        gradient = jax.grad(baselines.objective(config), has_aux=True)
+        lowered = jax.jit(lambda p, x, s, k: gradient(p, networks, config, x, feedback.initial_feedback(config), s, k))
         arguments = (
             params,
             jax.ShapeDtypeStruct(shape, jnp.float32),

@@ -65,6 +65,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """A tree of arrays that every process has, as global arrays, whole on each device."""
+    with jax.transfer_guard("allow"):
+        return jax.device_put(tree, replicated(mesh))
+
+
 def state_sharding(mesh: Mesh, abstract_state: Any, min_bytes: int) -> Any:
     """Shardings of a tree of shapes: replicated, but arrays of at least `min_bytes` split over `fsdp`.
 

@@ -7,8 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cldis_jax.configs import beta_vae, scenes
-from cldis_jax.method.closed_loop import DISTILLATION_SCHEDULES, FEEDBACK_MODES, OPEN_LOOP_MODES
-from cldis_jax.method.losses import DISTILLATION_FORMS
+from cldis_jax.method import distillation, feedback
 from cldis_jax.runtime.checkpoint import flatten
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
@@ -91,14 +90,18 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         ("C fixed", {"feedback.mode": "fixed"}),
         ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
         ("C annealed", annealed(steps)),
-        *((f"feedback {mode}", {"feedback.mode": mode}) for mode in FEEDBACK_MODES if mode not in OPEN_LOOP_MODES),
+        *(
+            (f"feedback {mode}", {"feedback.mode": mode})
+            for mode in feedback.RULES
+            if mode not in feedback.OPEN_LOOP_MODES
+        ),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
-        *((f"L_dt {form}", distilled(config, form)) for form in DISTILLATION_FORMS),
+        *((f"L_dt {form}", distilled(config, form)) for form in distillation.FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),
         ("one sample of z_disen", {"vae.antithetic": False}),
         *((f"weight of L_dt {w:g}", {"distillation.weight": w}) for w in (3e-4, 1e-3, 3e-3)),
-        *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in DISTILLATION_SCHEDULES),
+        *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in distillation.SCHEDULES),
         *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
         *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 1.0)),

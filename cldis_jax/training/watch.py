@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cldis_jax.method import closed_loop
+from cldis_jax.method import feedback
 from cldis_jax.runtime import report
 
 CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
@@ -27,7 +27,7 @@ class Watch:
         share, fewest = CLOSES_BY
         self._closes_by = max(fewest, int(share * config.train.steps))
         self._feedback = config.feedback
-        self._may_stay_open = config.feedback.mode in closed_loop.FOLLOWING_MODES  # until it was looked at, once
+        self._may_stay_open = config.feedback.mode in feedback.FOLLOWING_MODES  # until it was looked at, once
         self.waited = 0.0  # seconds for data, since the last report
 
     def record(self, step: int, scalars: dict) -> None:
