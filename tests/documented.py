@@ -46,7 +46,7 @@ TINY = {
     "evaluate": "--seeds=1 --floor_seeds=1 --num_images=300 --num_train=60 --num_test=30 --num_votes=20 "
     "--num_decoded=4 --decode_steps=2,3 --num_tracked=2",
     "edit": "--encode_steps=2 --num_steps=2 --columns=3 --frames=3",
-    "navigate": "--steps=2 --batch_size=4 --eval_batches=1 --probe_steps=2 --num_codes=32 --decode_steps=1",
+    "navigate": "--steps=2 --batch_size=4 --eval_batches=1 --probe_steps=2 --num_codes=32 --decode_steps=1 --out={new}",
     "latent_prior": "--steps=2 --num_images=32 --batch_size=8 --hidden=8 --num_layers=2",
     "sample": "--num=2 --num_steps=2 --latent_steps=2",
     "tables": "--dry_run",
@@ -98,23 +98,24 @@ def arguments(command: str) -> list[str]:
     return words
 
 
-def tiny(command: str, places: dict[str, str]) -> list[str]:
-    """The words of a documented command at its tiny size, with `places` in the stead of what it names."""
+def tiny(command: str) -> tuple[str, ...]:
+    """The words of a documented command at its tiny size, with {photos}, {trained} and {new} for what a test has."""
     door, *words = arguments(command)
-    config = next((word for word in words if word.startswith("--config=")), "")
-    match = re.fullmatch(r"--config=configs/(\w+)\.py(?::\w+)?(,\w+)?", config)
-    if match and door in ("main", "benchmark", "describe"):
-        size = "" if match[1] == "quickstart" else f":tiny{match[2] or ''}"
-        name = match[1] if match[1] in ("folder", "sprites", "beta_vae", "celeba") else "scenes"
-        words[words.index(config)] = f"--config=configs/{name}.py{size or ':tiny'}"
+    shrunk = TINY[door].split()
+    replaced = {word.partition("=")[0] for word in shrunk}
+    words = [word for word in words if word.partition("=")[0] not in replaced]
     for i, word in enumerate(words):
-        for name, place in places.items():
-            words[i] = words[i].replace(name, place) if not word.startswith("--workdir=") else words[i]
-        if word.startswith("--workdir="):
-            words[i] = f"--workdir={places['NEW' if door == 'main' else 'TRAINED']}"
-        if word.startswith("--out="):
-            words[i] = f"--out={places['NEW']}"
-    return [door, *words, *TINY[door].split()]
+        match = re.fullmatch(r"--config=configs/(\w+)\.py(?::\w+)?(,\w+)?", word)
+        if match and door in ("main", "benchmark", "describe"):
+            name = match[1] if match[1] in ("folder", "sprites", "beta_vae") else "scenes"
+            words[i] = f"--config=configs/{name}.py:tiny{match[2] or ''}"
+        elif word.startswith("--workdir="):
+            words[i] = "--workdir={new}" if door == "main" else "--workdir={trained}"
+        elif word.startswith("--out="):
+            words[i] = "--out={new}"
+        else:
+            words[i] = re.sub("PHOTOS|DIGITS", "{photos}", word.replace("runs/quickstart/", "{trained}/"))
+    return (door, *words, *shrunk)
 
 
 def run(words: list[str], log: str, parse_only: bool) -> None:
