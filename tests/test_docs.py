@@ -25,7 +25,7 @@ PAGE_TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 LOOP = "z_sem of the closed loop scores higher in DCI and MIG than its teacher, Diff-AE alone and the β-VAE alone"
 # What is on its way in other branches: each entry goes when it is there, and the last takes this with it.
 AWAITED_COMMANDS = (r"--diff", r",paper", r",best")
-AWAITED_PATHS = ("feedback.py", "exchange.py", "distillation.py", "closed_loop.py", "cells.jsonl", "test_layout.py")
+AWAITED_PATHS = ("configs/closed_loop.py", "cells.jsonl", "tests/test_architecture.py")
 
 
 # --- Running doors: one warm process that forks one child a command, so that imports are paid once ---
