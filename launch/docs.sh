@@ -14,4 +14,4 @@ for arg in "$@"; do
 done
 export EXTRAS=${EXTRAS:-docs}
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-exec python -m mkdocs build --strict --quiet
+exec python -m mkdocs build --strict

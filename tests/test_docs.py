@@ -111,7 +111,15 @@ def test_script_runs(command, tmp_path):
     subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
 
-@pytest.mark.parametrize("words", sorted({documented.tiny(c) for c in RUN if not c.startswith("bash ")}), ids=" ".join)
+def tiny_commands():
+    """What runs, each once however often it is documented. Those that the README lacks are slow: together 6 minutes."""
+    doors = [command for command in RUN if not command.startswith("bash ")]
+    often = {documented.tiny(command) for command in doors if "README.md" in COMMANDS[command]}
+    for words in sorted({documented.tiny(command) for command in doors}):
+        yield pytest.param(words, marks=() if words in often else pytest.mark.slow, id=" ".join(words))
+
+
+@pytest.mark.parametrize("words", tiny_commands())
 def test_command_runs(words, warm, photos, trained, request, tmp_path):
     """Commands that are alike at their tiny size run once."""
     if awaited(" ".join(words)):
@@ -129,7 +137,7 @@ def test_command_runs(words, warm, photos, trained, request, tmp_path):
 
 def test_site_builds(tmp_path):
     """Strict: a dead link, a dead anchor or a page outside the navigation fails."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", f"--site-dir={tmp_path}"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}"]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
