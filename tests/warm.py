@@ -1,0 +1,9 @@
+"""Imported once by the process that tests/test_docs.py forks commands from, so that a command pays for no imports."""
+
+import clu.metric_writers  # noqa: F401  imports TensorFlow, which takes seconds
+
+import cldis_jax.evaluation.registry
+import cldis_jax.navigation.search
+import cldis_jax.prior.training
+import cldis_jax.study.running
+import cldis_jax.training.train  # noqa: F401
