@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from cldis_jax import models
 from cldis_jax.data import SOURCES
 from cldis_jax.method import closed_loop, diffusion, losses
+from cldis_jax.runtime.errors import UserError
 
 CHOICES = {
     "preset": ("paper", "best"),
@@ -71,7 +72,7 @@ IN_UNIT_INTERVAL = (
 )
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that can't be run; the message names the field, its value and what it takes."""
 
 
