@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 PREDICTIONS = ("eps", "v")
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, H, W, C], t [B]) -> network output [B, H, W, C]
@@ -50,6 +51,12 @@ def constant_schedule(num_steps: int, beta: float) -> Schedule:
     return make_schedule(np.full(num_steps, beta, np.float64))
 
 
+def schedule_of(config: ConfigDict) -> Schedule:
+    """The forward process that a model's config names."""
+    c = config.diffusion
+    return linear_schedule(c.num_steps, c.beta_start, c.beta_end)
+
+
 def per_sample(table: np.ndarray, t: jax.Array, ndim: int) -> jax.Array:
     """table[t] as [B, 1, ..., 1], to broadcast against arrays of `ndim` dimensions."""
     return jnp.asarray(table)[t].reshape((-1,) + (1,) * (ndim - 1))
@@ -60,11 +67,32 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) ->
     return per_sample(schedule.signal, t, x0.ndim) * x0 + per_sample(schedule.noise, t, x0.ndim) * eps
 
 
+class Noised(NamedTuple):
+    """A batch of images on its way through the forward process."""
+
+    x0: jax.Array  # [B, ...]
+    t: jax.Array  # int32 [B]
+    x_t: jax.Array  # [B, ...]
+    target: jax.Array  # what the network shall output [B, ...]
+
+
+def forward_process(schedule: Schedule, prediction: str, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
+    """x_t ~ q(x_t | x_0) for images x0 [B, ...], with t uniform over the timesteps, and the target of `prediction`."""
+    t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
+    eps = jax.random.normal(key_eps, x0.shape)
+    return Noised(x0, t, q_sample(schedule, x0, t, eps), prediction_target(schedule, prediction, x0, t, eps))
+
+
 def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
     """What the network learns: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
     if prediction == "eps":
         return eps
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
+
+
+def squared_error(denoise: Denoiser, noised: Noised) -> jax.Array:
+    """Squared error of the network's output, in the units of its prediction, pixel by pixel [B, ...]."""
+    return jnp.square(denoise(noised.x_t, noised.t) - noised.target)
 
 
 def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:

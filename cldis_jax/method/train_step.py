@@ -8,17 +8,15 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from cldis_jax.method import closed_loop
+from cldis_jax.method import baselines, feedback
 from cldis_jax.models import Networks, init_params
 from cldis_jax.models.pixels import to_unit_range
 from cldis_jax.models.semantic_encoder import standardize
 
-MOMENT_DECAY = 0.99  # of the latents' moments: a window of some hundred batches
-
 
 @struct.dataclass
 class Moments:
-    """Moving first and second moment of a latent over the training data; `weight` undoes the start from zero."""
+    """First and second moment of a latent over training images, each times `weight`; a weight of 0: not measured."""
 
     weight: jax.Array  # []
     first: jax.Array  # [d]
@@ -27,11 +25,6 @@ class Moments:
     @classmethod
     def zeros(cls, dim: int) -> "Moments":
         return cls(weight=jnp.zeros(()), first=jnp.zeros(dim), second=jnp.zeros(dim))
-
-    def update(self, z: jax.Array) -> "Moments":
-        """With one more batch z [B, d]."""
-        new = Moments(weight=jnp.ones(()), first=z.mean(0), second=jnp.square(z).mean(0))
-        return jax.tree.map(lambda a, b: MOMENT_DECAY * a + (1 - MOMENT_DECAY) * b, self, new)
 
     @property
     def mean(self) -> jax.Array:
@@ -45,7 +38,10 @@ class Moments:
 
 @struct.dataclass
 class Averages:
-    """What evaluation reads: the parameters' moving average and the latents' statistics."""
+    """What evaluation reads: the parameters' moving average, and the moments of the codes that it gives.
+
+    A step leaves the moments as they are; `training.moments` measures them whenever a model is saved or drawn.
+    """
 
     params: dict[str, Any]
     z_sem: Moments
@@ -57,7 +53,7 @@ class TrainState:
     step: jax.Array  # int32 []
     params: dict[str, Any]  # by network, float32
     opt_state: optax.OptState
-    feedback: closed_loop.Feedback
+    feedback: feedback.Feedback
     ema: Averages
 
 
@@ -84,16 +80,15 @@ def create_state(networks: Networks, config: ConfigDict, params: dict | None = N
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=make_optimizer(config).init(params),
-        feedback=closed_loop.initial_feedback(config),
+        feedback=feedback.initial_feedback(config),
         ema=Averages(params=jax.tree.map(jnp.copy, params), z_sem=moments, z_disen=jax.tree.map(jnp.copy, moments)),
     )
 
 
 def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) -> TrainState:
     """`state`, of no step yet, with E_sem rescaled: z_sem of mean 0, variance 1 over uint8 images [N, H, W, C]."""
-    encoder = state.params["semantic_encoder"]
-    z_sem = networks.semantic_encoder.apply({"params": encoder}, to_unit_range(images))
-    rescaled = {"semantic_encoder": standardize(encoder, z_sem)}
+    z_sem = networks.encode_semantic(state.params, to_unit_range(images))
+    rescaled = {"semantic_encoder": standardize(state.params["semantic_encoder"], z_sem)}
     ema = state.ema.replace(params=state.ema.params | jax.tree.map(jnp.copy, rescaled))
     return state.replace(params=state.params | rescaled, ema=ema)
 
@@ -112,7 +107,7 @@ def train_step(
         x0 = jnp.where(flip, x0[:, :, ::-1], x0)
 
     def loss_and_gradient(x0, micro):
-        return jax.value_and_grad(closed_loop.closed_loop_loss, has_aux=True)(
+        return jax.value_and_grad(baselines.objective(config), has_aux=True)(
             state.params, networks, config, x0, state.feedback, state.step, jax.random.fold_in(key, 1 + micro)
         )
 
@@ -123,16 +118,12 @@ def train_step(
 
     updates, opt_state = make_optimizer(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    feedback = closed_loop.close_loop(config, state.feedback, output, state.step)
-    ema = Averages(
-        params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay),
-        z_sem=state.ema.z_sem.update(output.z_sem),
-        z_disen=state.ema.z_disen.update(output.z_disen),
-    )
+    loop = feedback.close_loop(config, state.feedback, output.signals, state.step)
+    ema = state.ema.replace(params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay))
     scalars = output.scalars | {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
-    scalars |= {"feedback/progress": feedback.progress}
-    scalars |= {"feedback/z_gain": feedback.gain, "feedback/z_gain_zero": feedback.zero_gain}
-    return TrainState(step=state.step + 1, params=params, opt_state=opt_state, feedback=feedback, ema=ema), scalars
+    scalars |= {"feedback/progress": loop.progress}
+    scalars |= {"feedback/z_gain": loop.gain, "feedback/z_gain_zero": loop.zero_gain}
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state, feedback=loop, ema=ema), scalars
 
 
 def _accumulate(loss_and_gradient, x0, num_micro):
@@ -146,5 +137,4 @@ def _accumulate(loss_and_gradient, x0, num_micro):
     shapes = jax.eval_shape(loss_and_gradient, micro_batches[0], 0)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[1])
     gradient, outputs = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(num_micro)))
-    latents = {name: getattr(outputs, name).reshape((-1, outputs.z_sem.shape[-1])) for name in ("z_sem", "z_disen")}
-    return gradient, jax.tree.map(lambda x: x.mean(axis=0), outputs).replace(**latents)
+    return gradient, jax.tree.map(lambda x: x.mean(axis=0), outputs)

@@ -1,5 +1,6 @@
 """The networks of the closed loop, built from a config. A branch of weight 0 is not built at all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +22,23 @@ class Networks:
     unet: UNet | None = struct.field(pytree_node=False, default=None)
     semantic_encoder: SemanticEncoder | None = struct.field(pytree_node=False, default=None)
     beta_vae: BetaVAE | None = struct.field(pytree_node=False, default=None)
+
+    def encode_semantic(self, params: dict, x: jax.Array) -> jax.Array:
+        """z_sem = E_sem(x) [B, d] of images [B, H, W, C] in [-1, 1]."""
+        return self.semantic_encoder.apply({"params": params["semantic_encoder"]}, x)
+
+    def encode_posterior(self, params: dict, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(mean, log variance) of q_phi(z|x), each [B, d]."""
+        return self.beta_vae.apply({"params": params["beta_vae"]}, x, method="encode")
+
+    def decode_vae(self, params: dict, z: jax.Array) -> jax.Array:
+        """The VAE decoder's raw output [B, H, W, C]."""
+        return self.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
+
+    def denoiser(self, params: dict, z: jax.Array, dropout: jax.Array | None = None) -> Callable[..., jax.Array]:
+        """The function (x_t, t) -> the U-Net's output for codes z [B, d]; `dropout`: a training step's key."""
+        options = {} if dropout is None else {"train": True, "rngs": {"dropout": dropout}}
+        return lambda x_t, t: self.unet.apply({"params": params["unet"]}, x_t, t, z, **options)
 
 
 def validate(config: ConfigDict) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cldis_jax import models
-from cldis_jax.method import closed_loop
+from cldis_jax.method import baselines, feedback
 from cldis_jax.models.unet import UNet
 from cldis_jax.planning import flops
 
@@ -52,8 +52,8 @@ def training_flops_per_image(config: ConfigDict, params: Any = None) -> float:
     traced = networks.replace(unet=networks.unet and _WithoutProbe(networks.unet))
 
     def gradient(params, x0, step, key):
-        loss = jax.grad(closed_loop.closed_loop_loss, has_aux=True)
-        return loss(params, traced, config, x0, closed_loop.initial_feedback(config), step, key)
+        loss = jax.grad(baselines.objective(config), has_aux=True)
+        return loss(params, traced, config, x0, feedback.initial_feedback(config), step, key)
 
     size, channels = config.data.image_size, config.data.channels
     images = jax.ShapeDtypeStruct((BATCH_SIZE, size, size, channels), jnp.float32)

@@ -74,16 +74,7 @@ def read_batches(config: ConfigDict) -> Iterator[np.ndarray]:
     """The batches that training reads."""
     source = data.make_source(config.data)
     indices, _ = data.split(len(source), config.data.holdout)
-    loader = data.make_loader(
-        source,
-        indices,
-        batch_size=config.data.batch_size,
-        seed=config.train.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-    )
+    loader = data.training_loader(config, source, indices)
     per_dispatch = config.train.steps_per_dispatch
     while True:
         images = [next(loader)["image"] for _ in range(per_dispatch)]

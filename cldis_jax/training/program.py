@@ -26,8 +26,7 @@ class Program:
     shardings: train_step.TrainState  # a NamedSharding for each array of the state
     abstract_state: train_step.TrainState  # shapes, dtypes and shardings
     abstract_batch: jax.ShapeDtypeStruct  # uint8 [B, H, W, C], or [K, B, H, W, C] with K steps a dispatch
-    create: Callable[[], train_step.TrainState]  # the state before the first step, made where it lives
-    standardize_z_sem: Callable[..., train_step.TrainState]  # (state before the first step, uint8 images [N, H, W, C])
+    create: Callable[..., train_step.TrainState]  # () or (uint8 images [N, H, W, C]) -> the state before the first step
     update: Callable[..., Any]  # (state, batch) -> (state, scalars); the state given is donated
 
     @property
@@ -55,6 +54,18 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
         """K optimiser steps in one dispatch on images [K, B, H, W, C]; the scalars come back as [K]."""
         return jax.lax.scan(step, train_state, images)
 
+    initialise = jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh))
+    standardize = jax.jit(
+        functools.partial(train_step.standardize_z_sem, networks),
+        in_shardings=(shardings, partitioning.replicated(mesh)),
+        out_shardings=shardings,
+    )
+
+    def create_state(images=None):
+        """The state from the seed; z_sem is standardised over `images` where the config asks for it."""
+        standardized = config.model.standardize_z_sem and networks.semantic_encoder is not None
+        return standardize(initialise(), images) if standardized and images is not None else initialise()
+
     stacked = config.train.steps_per_dispatch > 1
     data = config.data
     batch_shape = (data.batch_size, data.image_size, data.image_size, data.channels)
@@ -69,12 +80,7 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
         ),
         abstract_batch=jax.ShapeDtypeStruct(batch_shape, jnp.uint8, sharding=batch_sharding),
-        create=jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh)),
-        standardize_z_sem=jax.jit(
-            functools.partial(train_step.standardize_z_sem, networks),
-            in_shardings=(shardings, partitioning.replicated(mesh)),
-            out_shardings=shardings,
-        ),
+        create=create_state,
         update=jax.jit(
             steps if stacked else step,
             in_shardings=(shardings, batch_sharding),

@@ -1,20 +1,21 @@
-"""The run, top to bottom: mesh, data, model and state, step, checkpoints, loop, results."""
+"""The run, top to bottom: mesh, workdir, data, model and state, checkpoints, loop, results."""
 
+import functools
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from ml_collections import ConfigDict
 
 from cldis_jax import api, data
 from cldis_jax.api import pictures
-from cldis_jax.config import ConfigError, validate
-from cldis_jax.method import train_step
+from cldis_jax.config import validate
 from cldis_jax.models import pixels
-from cldis_jax.runtime import checkpoint, partitioning, preemption, report, visualize
+from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report, visualize
+from cldis_jax.training import moments
+from cldis_jax.training import workdir as workdirs
 from cldis_jax.training.program import make_program
 from cldis_jax.training.watch import Watch
 
@@ -25,24 +26,16 @@ CURVES = {
     "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
     "feedback": ("feedback/progress", "feedback/z_gain", "feedback/z_gain_zero"),
 }
-MEANINGS = {  # fields that change what a network's parameters compute, not their shapes
-    "unet": (
-        *("diffusion.prediction", "diffusion.num_steps", "diffusion.beta_start", "diffusion.beta_end"),
-        *("model.conditioning", "model.num_heads", "model.narrow_groups"),
-    ),
-    "semantic_encoder": ("model.num_heads", "model.narrow_groups"),
-    "beta_vae": ("vae.likelihood",),
-}
 NUM_STANDARD = 256  # training images over which z_sem is standardised at the start
-NUM_MEASURED = 64  # images in the reconstruction errors at the end
+NUM_RECONSTRUCTED = 64  # images in the reconstruction errors at the end
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
-    """Train until `config.train.steps`, going on where `workdir` stands; returns what `main.json` holds.
+    """Train until `config.train.steps`, from where `workdir` stopped; returns what `main.json` holds.
 
     Raises:
       ConfigError, data.DataError, CheckpointError: before any training.
-      watch.NonFiniteError: a loss went wrong; the last good checkpoint stays.
+      watch.NonFiniteError: a loss is not finite; the last good checkpoint stays.
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
@@ -53,29 +46,15 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     is_first = jax.process_index() == 0
 
     # Workdir
-    claim_workdir(config, workdir)
+    workdirs.claim(config, workdir)
 
     # Data
     source = data.make_source(config.data)
     train_indices, heldout_indices = data.split(len(source), config.data.holdout)
-    if config.data.batch_size > len(train_indices) and is_first:
-        print(f"note: a batch of {config.data.batch_size} is larger than the {len(train_indices)} training images")
-    has_teacher = min(config.diffusion.weight, config.vae.weight, config.distillation.weight) > 0
-    if has_teacher and config.distillation.listen_steps >= total_steps and is_first:
-        print(
-            f"note: L_diff will not move z_sem: distillation.listen_steps={config.distillation.listen_steps} of "
-            f"train.steps={total_steps}"
-        )
-    loader = data.make_loader(
-        source,
-        train_indices,
-        batch_size=config.data.batch_size,
-        seed=config.train.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-    )
+    unseen_indices = heldout_indices if len(heldout_indices) else train_indices
+    loader = data.training_loader(config, source, train_indices)
+    for note in notes(config, len(train_indices)) if is_first else ():
+        print(f"note: {note}")
 
     # Model, state and step: one compiled program
     program = make_program(config, mesh)
@@ -87,15 +66,12 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     )
     restored = checkpoints.restore(program.abstract_state)
     if restored is None:
-        train_state, start = program.create(), 0
-        if config.model.standardize_z_sem and program.networks.semantic_encoder is not None:
-            images = source.fetch(some_of(train_indices, NUM_STANDARD))
-            train_state = program.standardize_z_sem(train_state, images)
+        start, train_state = 0, program.create(source.fetch(some_of(train_indices, NUM_STANDARD)))
         if config.init_from:
-            train_state = own(start_from(config, train_state))
-    elif restored[2] >= total_steps and (results := written_results(workdir, restored[2])):
+            train_state = own(workdirs.start_from(config, train_state))
+    elif restored[2] >= total_steps and (results := workdirs.written_results(workdir, restored[2])):
         checkpoints.close()
-        return show_results(results, workdir)
+        return workdirs.show_results(results, workdir)
     else:
         train_state, position, start = restored
         train_state = own(train_state)
@@ -112,22 +88,27 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     if restored is not None:
         log.say(f"resuming {workdir} at step {start}")
     functions = api.make_functions(config)
-    unseen_indices = heldout_indices if len(heldout_indices) else train_indices  # as far as there are any
+    measured_images = source.fetch(some_of(train_indices, moments.NUM_IMAGES))
     shown_indices = some_of(unseen_indices, config.train.num_pictures)
     watch = Watch(config, log, start)
     profile = _profiler(config, workdir)
 
+    @functools.lru_cache(maxsize=1)
+    def model(step):
+        """The model that a reader of this step's checkpoint has."""
+        ema = jax.device_put(partitioning.to_host(train_state.ema))
+        return moments.with_moments(api.Bundle(functions, ema, step), measured_images)
+
     def save(step):
-        watch.flush()  # a state whose losses went wrong is never saved
-        position = loader.get_state() | {"num_images": len(source)}
-        checkpoints.save(step, config, train_state.ema, train_state, position)
+        watch.flush()  # a state with a loss that is not finite is never saved
+        measured = partitioning.replicate(mesh, (model(step).ema.z_sem, model(step).ema.z_disen))
+        ema = train_state.ema.replace(z_sem=measured[0], z_disen=measured[1])
+        checkpoints.save(step, config, ema, train_state, loader.get_state() | {"num_images": len(source)})
 
     def draw(step):
-        ema = partitioning.to_host(train_state.ema)
         if is_first:
-            bundle = api.Bundle(functions, jax.device_put(ema), step)
             shown = pixels.to_unit_range(jnp.asarray(source.fetch(shown_indices)))
-            for name, picture in pictures.training_pictures(bundle, shown):
+            for name, picture in pictures.training_pictures(model(step), shown):
                 log.picture(step, name, picture)
             log.picture(step, "curves", visualize.curves(log.history, CURVES))
 
@@ -162,64 +143,27 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             log.say(f"stopped at step {step} and saved; run the same command to go on")
             raise SystemExit(stop.exit_code)
         draw(step)
-        results = _results(config, workdir, source, unseen_indices, functions, train_state, step, log)
+        digest = checkpoint.params_sha256(train_state.params)
+        images = source.fetch(some_of(unseen_indices, NUM_RECONSTRUCTED))
+        log.result("main", results := _results(config, model(step), images, digest, log))
     finally:
         log.close()
         checkpoints.close()
-    return results
+    return workdirs.show_results(results, workdir)
 
 
-def claim_workdir(config: ConfigDict, workdir: str) -> None:
-    """Make the workdir this config's own: refuse one where another config left a model, write `config.json`."""
-    path = epath.Path(workdir) / "config.json"
-    asked = checkpoint.config_to_json(config)
-    try:
-        if path.exists() and (checkpoint.has_any(workdir) or path.with_name("main.json").exists()):
-            differing = checkpoint.differing_fields(report.read_json(path), asked)
-            if differing:
-                raise ConfigError(
-                    f"{workdir} holds a run of another config; choose another --workdir, or agree on:\n  "
-                    + "\n  ".join(differing)
-                )
-        if jax.process_index() == 0:
-            report.write_json(path, asked)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir} can't be written: {error}") from error
-
-
-def written_results(workdir: str, step: int) -> dict[str, Any] | None:
-    """What `main.json` holds, unless it tells of a time before `step`."""
-    path = epath.Path(workdir) / "main.json"
-    results = report.read_json(path) if path.exists() else {"step": -1}
-    return results if results["step"] >= step else None
-
-
-def start_from(config: ConfigDict, train_state: train_step.TrainState) -> train_step.TrainState:
-    """`train_state` with the parameters that `init_from`'s moving averages hold, network by network, on the host.
-
-    Raises:
-      ConfigError: no network in common, or shapes or meanings that differ.
-    """
-    workdir, bundle = config.init_from, api.load(config.init_from)
-    params = jax.device_get(bundle.ema.params)
-    common = params.keys() & train_state.params.keys()
-    if not common:
-        raise ConfigError(f"init_from={workdir}: it holds {sorted(params)}, this config {sorted(train_state.params)}")
-    for name in sorted(common):
-        theirs, ours = (dict(jax.tree_util.tree_leaves_with_path(p[name])) for p in (params, train_state.params))
-        for path in sorted(theirs.keys() | ours.keys(), key=jax.tree_util.keystr):
-            shapes = [np.shape(leaves[path]) if path in leaves else "(absent)" for leaves in (theirs, ours)]
-            if shapes[0] != shapes[1]:
-                field = name + jax.tree_util.keystr(path)
-                raise ConfigError(f"init_from={workdir}: {field} is {shapes[0]} there and {shapes[1]} in this config")
-    differing = checkpoint.differing_fields(*map(checkpoint.config_to_json, (bundle.config, config)))
-    meanings = tuple(f"{field}:" for name in common for field in MEANINGS[name])
-    if differing := [line for line in differing if line.startswith(meanings)]:
-        raise ConfigError(f"init_from={workdir} would mean something else here:\n  " + "\n  ".join(differing))
-
-    taken = {name: params[name] for name in common}
-    ema = train_state.ema.replace(params=train_state.ema.params | taken)
-    return train_state.replace(params=train_state.params | taken, ema=ema)
+def notes(config: ConfigDict, num_images: int) -> list[str]:
+    """What is unusual about a run on `num_images` training images, though it can be done."""
+    found = []
+    if config.data.batch_size > num_images:
+        found.append(f"a batch of {config.data.batch_size} is larger than the {num_images} training images")
+    has_teacher = min(config.diffusion.weight, config.vae.weight, config.distillation.weight) > 0
+    if has_teacher and config.distillation.listen_steps >= config.train.steps:
+        found.append(
+            f"L_diff will not move z_sem: distillation.listen_steps={config.distillation.listen_steps} of "
+            f"train.steps={config.train.steps}"
+        )
+    return found
 
 
 def some_of(indices: np.ndarray, num: int) -> np.ndarray:
@@ -231,7 +175,7 @@ def _profiler(config: ConfigDict, workdir: str):
     """A function of the step that traces `profile_steps` ("start-stop") for TensorBoard."""
     if not config.profile_steps:
         return lambda step: None
-    from clu import periodic_actions  # imports TensorFlow, which takes seconds; a wrong config is told of before
+    from clu import periodic_actions  # imports TensorFlow, which takes seconds; a wrong config is reported before
 
     first, last = (int(part) for part in config.profile_steps.split("-"))
     return periodic_actions.Profile(
@@ -239,31 +183,16 @@ def _profiler(config: ConfigDict, workdir: str):
     )
 
 
-def _results(config, workdir, source, unseen_indices, functions, train_state, step, log) -> dict[str, Any]:
-    """Measure the finished model on images that it has not seen (where some are held out), print it, write it."""
-    ema = partitioning.to_host(train_state.ema)
-    digest = checkpoint.params_sha256(train_state.params)
+def _results(config: ConfigDict, model: api.Bundle, images: np.ndarray, digest: str, log: report.Report) -> dict:
+    """What `main.json` holds: the last scalars, and the finished model's errors on uint8 images [N, H, W, C]."""
     scalars = {name: value for name, value in (log.history[-1] if log.history else {}).items() if name != "step"}
     if jax.process_index() == 0:
-        bundle = api.Bundle(functions, jax.device_put(ema), step)
-        images = pixels.to_unit_range(jnp.asarray(source.fetch(some_of(unseen_indices, NUM_MEASURED))))
-        rows = pictures.reconstructions(bundle, images, config.diffusion.decode_steps)
+        rows = pictures.reconstructions(model, pixels.to_unit_range(jnp.asarray(images)), config.diffusion.decode_steps)
         for name, error in pictures.mean_squared_errors(rows).items():
             scalars[f"reconstruction_mse/{name}"] = error
-    results = {
-        "step": step,
+    return {
+        "step": model.step,
         "scalars": scalars,
         "params_sha256": digest,
-        "config": checkpoint.config_to_json(config),
+        "config": config_json.config_to_json(config),
     }
-    log.result("main", results)
-    return show_results(results, workdir)
-
-
-def show_results(results: dict[str, Any], workdir: str) -> dict[str, Any]:
-    """Print what `main.json` holds as a short table, on the first process; returns it."""
-    if jax.process_index() == 0:
-        scalars = results["scalars"]
-        print(report.table([(name, f"{scalars[name]:.5g}") for name in sorted(scalars)], ("scalar", "value")))
-        print(f"\npictures: {workdir}/pictures   results: {workdir}/main.json", flush=True)
-    return results

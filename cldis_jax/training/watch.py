@@ -6,13 +6,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cldis_jax.method import closed_loop
+from cldis_jax.method import feedback
 from cldis_jax.runtime import report
+from cldis_jax.runtime.errors import UserError
 
 CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
 
 
-class NonFiniteError(FloatingPointError):
+class NonFiniteError(UserError, FloatingPointError):
     """A loss or gradient was NaN or infinite; the message names the step and the term."""
 
 
@@ -27,7 +28,7 @@ class Watch:
         share, fewest = CLOSES_BY
         self._closes_by = max(fewest, int(share * config.train.steps))
         self._feedback = config.feedback
-        self._may_stay_open = config.feedback.mode in closed_loop.FOLLOWING_MODES  # until it was looked at, once
+        self._may_stay_open = config.feedback.mode in feedback.FOLLOWING_MODES  # until it was looked at, once
         self.waited = 0.0  # seconds for data, since the last report
 
     def record(self, step: int, scalars: dict) -> None:

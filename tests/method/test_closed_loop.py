@@ -6,45 +6,8 @@ import numpy as np
 import pytest
 
 from cldis_jax.configs import default
-from cldis_jax.method import closed_loop, diffusion, losses
-from cldis_jax.models import Networks
-
-LATENT = 3
-
-
-class Encoder:
-    """z_sem[b, i] = w_i * mean of the image."""
-
-    def apply(self, variables, x):
-        return x.mean(axis=(1, 2, 3))[:, None] * variables["params"]["w"]
-
-
-class Denoiser:
-    """output = a x_t + mean(z)."""
-
-    def apply(self, variables, x_t, t, z, train=False, rngs=None):
-        return variables["params"]["a"] * x_t + z.mean(-1)[:, None, None, None]
-
-
-class Vae:
-    """mean = m * image mean, a constant log variance, decoder output = mean(z)."""
-
-    def apply(self, variables, x, method):
-        p = variables["params"]
-        if method == "encode":
-            mean = x.mean(axis=(1, 2, 3))[:, None] * p["m"]
-            return mean, jnp.broadcast_to(p["log_var"], mean.shape)
-        return jnp.broadcast_to(x.mean(-1)[:, None, None, None], (x.shape[0], 4, 4, 1)) * p["d"]
-
-
-NETWORKS = Networks(unet=Denoiser(), semantic_encoder=Encoder(), beta_vae=Vae())
-PARAMS = {
-    "unet": {"a": jnp.array(0.5)},
-    "semantic_encoder": {"w": jnp.array([[1.0, -2.0, 3.0]])},
-    "beta_vae": {"m": jnp.array([[2.0, 1.0, -1.0]]), "log_var": jnp.array([[-1.0, -2.0, 0.0]]), "d": jnp.array(1.0)},
-}
-X0 = jax.random.uniform(jax.random.key(7), (6, 4, 4, 1), minval=-1, maxval=1)
-KEY = jax.random.key(0)
+from cldis_jax.method import baselines, closed_loop, diffusion, feedback, vae_loss
+from tests.method.stand_ins import KEY, LATENT, NETWORKS, PARAMS, X0
 
 
 @pytest.fixture
@@ -55,11 +18,11 @@ def config():
     return config
 
 
-def run(config, params=PARAMS, networks=NETWORKS, step=0, capacity=5.0):
-    feedback = closed_loop.initial_feedback(config).replace(capacity=jnp.float32(capacity))
+def run(config, params=PARAMS, objective=closed_loop.closed_loop_loss, step=0, capacity=5.0):
+    loop = feedback.initial_feedback(config).replace(capacity=jnp.float32(capacity))
 
     def loss(params):
-        return closed_loop.closed_loop_loss(params, networks, config, X0, feedback, jnp.array(step), KEY)
+        return objective(params, NETWORKS, config, X0, loop, jnp.array(step), KEY)
 
     (value, output), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     return value, output, gradient
@@ -84,7 +47,7 @@ def test_L_diff(config, prediction):
     np.testing.assert_allclose(output.scalars["L_diff"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", losses.CAPACITY_FORMS)
+@pytest.mark.parametrize("form", vae_loss.CAPACITY_FORMS)
 def test_L_vae(config, form):
     config.vae.capacity_form = form
     _, output, _ = run(config, capacity=5.0)
@@ -138,7 +101,7 @@ def test_who_learns_from_the_distillation(config, teacher_gradient):
     assert moved["unet"]["a"] == 0
 
 
-def test_who_listens_hears_the_teacher_alone(config):
+def test_listening_leaves_E_sem_to_L_dt(config):
     """While it listens z_sem moves by L_dt only; the denoiser learns all the time; without a teacher nobody waits."""
     config.distillation.weight = 0.5
     both = run(config, step=3)[2]
@@ -157,7 +120,7 @@ def test_who_listens_hears_the_teacher_alone(config):
     jax.tree.map(np.testing.assert_array_equal, run(config, step=2)[2], run(config, step=3)[2])
 
 
-def test_adaptive_distillation_listens_as_much_as_the_teacher_says(config):
+def test_adaptive_distillation_follows_the_teachers_KL(config):
     config.distillation.schedule = "adaptive"
     config.distillation.weight = 0.2
     config.feedback.max_capacity = 10.0
@@ -167,7 +130,7 @@ def test_adaptive_distillation_listens_as_much_as_the_teacher_says(config):
     np.testing.assert_allclose(run(config)[1].scalars["lambda_dt"], 0.2, rtol=1e-6)
 
 
-def test_a_unit_is_heeded_as_much_as_the_teacher_says_in_it(config):
+def test_L_dt_weighs_each_unit_by_its_KL(config):
     """By its KL over the batch, at most 1 nat, which moves z_sem alone: the weight has no gradient of its own."""
     config.distillation.weigh_units, config.distillation.weight = True, 1.0
     log_var = np.array([-1.0, -4.0, 0.0])
@@ -217,21 +180,26 @@ def test_swap_ends_after_its_steps(config):
     jax.tree.map(np.testing.assert_array_equal, over[2], never[2])
 
 
-def test_encode_noisy_shows_the_vae_x_t(config):
+def test_encode_noisy_gives_the_vae_x_t(config):
     config.feedback.encode_noisy = True
     _, output, _ = run(config)
-    x_t = noised(config)[2]
-    np.testing.assert_allclose(output.z_disen, x_t.mean(axis=(1, 2, 3))[:, None] * [2.0, 1.0, -1.0], rtol=1e-4)
+    mean = noised(config)[2].mean(axis=(1, 2, 3))[:, None] * [2.0, 1.0, -1.0]
+    log_var = np.array([-1.0, -2.0, 0.0])
+    kl = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).sum(-1).mean()
+    np.testing.assert_allclose(output.scalars["vae/kl"], kl, rtol=1e-4)
 
 
 @pytest.mark.parametrize("missing", ["vae", "diffusion"])
 def test_one_branch_alone(config, missing):
-    networks = (
-        NETWORKS.replace(beta_vae=None) if missing == "vae" else NETWORKS.replace(unet=None, semantic_encoder=None)
-    )
-    value, output, _ = run(config, networks=networks)
-    own = output.scalars["L_diff"] if missing == "vae" else output.scalars["L_vae"]
-    np.testing.assert_allclose(value, own, rtol=1e-6)
+    """The loss is the other branch's own term, equal to that of the closed loop on the same batch."""
+    both = run(config)[1].scalars
+    config[missing].weight = 0.0
+    value, output, gradient = run(config, objective=baselines.objective(config))
+    own = "L_diff" if missing == "vae" else "L_vae"
+    np.testing.assert_allclose(value, output.scalars[own], rtol=1e-6)
+    np.testing.assert_allclose(output.scalars[own], both[own], rtol=1e-6)
+    absent = {"vae": ("beta_vae",), "diffusion": ("unet", "semantic_encoder")}[missing]
+    assert all(float(jnp.abs(g).max()) == 0 for name in absent for g in jax.tree.leaves(gradient[name]))
 
 
 # --- the loop ---
@@ -240,8 +208,8 @@ def test_one_branch_alone(config, missing):
 def test_timestep_capacity_is_the_channels(config):
     config.feedback.mode = "timestep"
     config.feedback.max_capacity = 20.0
-    schedule = closed_loop.schedule_of(config)
-    capacity = np.asarray(closed_loop.timestep_capacity(config, schedule, jnp.arange(1000)))
+    schedule = diffusion.schedule_of(config)
+    capacity = np.asarray(feedback.timestep_capacity(config, schedule, jnp.arange(1000)))
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
     expected = 20 * np.log(1 / (1 - alpha_bar)) / np.log(1 / (1 - alpha_bar[0]))
     np.testing.assert_allclose(capacity, expected, rtol=1e-4)
@@ -256,7 +224,7 @@ def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
     """`recovered_information` of a Gaussian image set, each timestep as often as the others."""
     config = default.get_config()
     config.diffusion.prediction = prediction
-    schedule = closed_loop.schedule_of(config)
+    schedule = diffusion.schedule_of(config)
     t = jnp.tile(jnp.arange(1000), 8)
     rng = np.random.default_rng(0)
     x0, eps = rng.normal(size=(2, len(t), 8, 8, 1)).astype(np.float32)
@@ -268,7 +236,7 @@ def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
         error = jnp.square((x_t - signal * predicted) / noise - eps)
     else:
         error = jnp.square((signal * x_t - predicted) / noise - (signal * eps - noise * x0))
-    return float(closed_loop.recovered_information(config, schedule, error.mean(axis=(1, 2, 3)), jnp.asarray(x0), t))
+    return float(feedback.recovered_information(config, schedule, error.mean(axis=(1, 2, 3)), jnp.asarray(x0), t))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
@@ -294,9 +262,9 @@ def test_gain_is_the_log_ratio_and_only_measured_when_due(config):
     def loss(z):
         return np.square(0.5 * x_t + z - eps).mean()
 
-    np.testing.assert_allclose(output.gain, np.log(loss(np.roll(z, 1, axis=0)) / loss(z)), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(output.zero_gain, np.log(loss(0 * z) / loss(z)), rtol=1e-3, atol=1e-5)
-    assert np.isnan(run(config, step=1)[1].gain)
+    np.testing.assert_allclose(output.signals.gain, np.log(loss(np.roll(z, 1, axis=0)) / loss(z)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(output.signals.zero_gain, np.log(loss(0 * z) / loss(z)), rtol=1e-3, atol=1e-5)
+    assert np.isnan(run(config, step=1)[1].signals.gain)
 
 
 def test_gain_sends_no_gradient(config):
@@ -306,14 +274,14 @@ def test_gain_sends_no_gradient(config):
     jax.tree.map(np.testing.assert_array_equal, due[2], idle[2])
 
 
-def feed(config, signals, key):
-    feedback = closed_loop.initial_feedback(config)
+def feed(config, values, name):
+    """C after each of the signal's values, the other signals being 0 or not measured."""
+    loop, nan = feedback.initial_feedback(config), jnp.float32(jnp.nan)
     capacities = []
-    for step, signal in enumerate(signals):
-        nan = jnp.float32(jnp.nan)
-        output = closed_loop.LoopOutput({}, jnp.float32(0), gain=nan, zero_gain=nan, z_sem=None, z_disen=None)
-        feedback = closed_loop.close_loop(config, feedback, output.replace(**{key: jnp.float32(signal)}), step)
-        capacities.append(float(feedback.capacity))
+    for step, value in enumerate(values):
+        signals = feedback.Signals(jnp.float32(0), gain=nan, zero_gain=nan).replace(**{name: jnp.float32(value)})
+        loop = feedback.close_loop(config, loop, signals, step)
+        capacities.append(float(loop.capacity))
     return capacities
 
 
@@ -334,5 +302,5 @@ def test_open_modes(config):
     config.feedback.mode, config.feedback.max_capacity, config.feedback.anneal_steps = "anneal", 8.0, 4
     np.testing.assert_allclose(feed(config, [0] * 6, "progress"), [2, 4, 6, 8, 8, 8])
     config.feedback.mode = "fixed"
-    assert float(closed_loop.initial_feedback(config).capacity) == 8.0
+    assert float(feedback.initial_feedback(config).capacity) == 8.0
     np.testing.assert_allclose(feed(config, [0] * 2, "progress"), [8, 8])

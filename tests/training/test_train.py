@@ -18,9 +18,10 @@ from PIL import Image
 
 from cldis_jax import api, config, data
 from cldis_jax.configs import scenes
-from cldis_jax.method import closed_loop, losses
+from cldis_jax.method import closed_loop, vae_loss
 from cldis_jax.runtime import checkpoint, partitioning, preemption
-from cldis_jax.training import program, train, watch
+from cldis_jax.training import moments, program, train, watch
+from cldis_jax.training import workdir as workdirs
 
 
 def shortened():
@@ -95,8 +96,19 @@ def test_the_model_can_be_loaded(finished):
     assert bundle.step == 8
     images = np.zeros((2, 16, 16, 3), np.float32)
     assert bundle.encode(images).shape == (2, 10)
-    assert np.all(np.isfinite(bundle.z_std))
-    assert np.all(bundle.z_std > 0)
+
+
+def test_the_moments_are_those_of_the_ema_encoder_over_training_images(finished):
+    """One standard deviation in a picture is one of the very codes that the picture's encoder gives."""
+    source = data.make_source(shortened().data)
+    training, _ = data.split(len(source), shortened().data.holdout)
+    images = source.fetch(train.some_of(training, moments.NUM_IMAGES)).astype(np.float32) / 127.5 - 1
+    for step in (4, 8):
+        bundle = api.load(finished[0], step)
+        for latent in api.LATENTS:
+            z = np.asarray(bundle.represent(images, latent), np.float64)
+            np.testing.assert_allclose(bundle.moments(latent).mean, z.mean(0), atol=1e-5)
+            np.testing.assert_allclose(bundle.moments(latent).std, z.std(0), rtol=1e-3, atol=1e-6)
 
 
 SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("remove", "garbage")]
@@ -135,7 +147,7 @@ def test_a_start_that_failed_claims_nothing(finished, short, tmp_path):
     with pytest.raises(data.DataError):
         train.train(short, str(tmp_path / "run"))
     short.model.latent_dim = 7
-    train.claim_workdir(short, str(tmp_path / "run"))  # nothing was saved, so nothing is refused
+    workdirs.claim(short, str(tmp_path / "run"))  # nothing was saved, so nothing is refused
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["model"]["latent_dim"] == 7
 
@@ -184,7 +196,7 @@ def test_parameters_that_would_mean_something_else_are_refused(finished, short):
     short.train.learning_rate = 0.5  # may differ
     abstract = program.make_program(short, partitioning.make_mesh(short)).abstract_state
     with pytest.raises(config.ConfigError, match="would mean something else") as error:
-        train.start_from(short, abstract)
+        workdirs.start_from(short, abstract)
     lines = str(error.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "vae.likelihood"]
 
@@ -207,12 +219,9 @@ def test_several_steps_in_one_dispatch_log_save_trace_and_ask_in_time(short, tmp
 
 
 def test_nan_stops_the_run_and_names_step_and_term(vae_alone, tmp_path, monkeypatch):
-    original = losses.capacity_penalty
-
-    def poisoned(*args):
-        return original(*args) * np.nan
-
-    monkeypatch.setattr(losses, "capacity_penalty", poisoned)
+    original = vae_loss.CAPACITY_FORMS["absolute"]
+    vae_alone.vae.capacity_form = "absolute"
+    monkeypatch.setitem(vae_loss.CAPACITY_FORMS, "absolute", lambda *args: original(*args) * np.nan)
     with pytest.raises(watch.NonFiniteError, match=r"step 1: .*L_vae=nan"):
         train.train(vae_alone, str(tmp_path))
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
@@ -261,9 +270,10 @@ def test_one_trace_and_a_donated_state(short, monkeypatch):
 
 def test_z_sem_starts_standardized(short):
     """In the parameters and their moving average, which stay two buffers: the first step donates them."""
+    short.model.standardize_z_sem = True
     p = program.make_program(short, partitioning.make_mesh(short))
     images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
-    train_state = p.standardize_z_sem(p.create(), images)
+    train_state = p.create(images)
     for params in (train_state.params, train_state.ema.params):
         encoder = {"params": params["semantic_encoder"]}
         z = p.networks.semantic_encoder.apply(encoder, images.astype(np.float32) / 127.5 - 1)
