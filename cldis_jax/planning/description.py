@@ -12,6 +12,7 @@ from cldis_jax.configs import closed_loop
 from cldis_jax.method import train_step
 from cldis_jax.planning import cost
 from cldis_jax.runtime import report
+from cldis_jax.runtime.config_json import flatten
 from cldis_jax.runtime.errors import UserError
 
 NETWORKS = ("unet", "semantic_encoder", "beta_vae")
@@ -70,7 +71,7 @@ def differences(config: ConfigDict, against: str = "", overrides: dict[str, Any]
     Raises:
       UserError: there is no such preset.
     """
-    theirs, ours = _flat(closed_loop.make(against or config.preset)), _flat(config)
+    theirs, ours = flatten(closed_loop.make(against or config.preset)), flatten(config)
     overrides = overrides or {}
     return [
         {"field": name, "preset": theirs.get(name), "config": value, "why": _why(name, value, overrides)}
@@ -97,10 +98,3 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value or '""'
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    fields = {}
-    for name, value in config.items():
-        fields |= _flat(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
-    return fields

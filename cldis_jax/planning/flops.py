@@ -14,44 +14,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
 # Primitives that move data, and transcendental functions.
-FREE = frozenset(
-    [
-        "abstract_ref",
-        "broadcast_in_dim",
-        "concatenate",
-        "copy",
-        "copy_p",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "gather",
-        "iota",
-        "pad",
-        "reshape",
-        "rev",
-        "select_n",
-        "slice",
-        "split",
-        "squeeze",
-        "transpose",
-        "random_fold_in",
-        "random_seed",
-        "random_split",
-        "random_unwrap",
-        "random_wrap",
-        "cbrt",
-        "cos",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log1p",
-        "pow",
-        "rsqrt",
-        "sin",
-        "sqrt",
-        "tan",
-        "tanh",
-    ]
+FREE = (
+    *("broadcast_in_dim", "concatenate", "copy", "copy_p", "dynamic_slice", "dynamic_update_slice", "gather", "iota"),
+    *("pad", "reshape", "rev", "select_n", "slice", "split", "squeeze", "transpose"),
+    *("random_fold_in", "random_seed", "random_split", "random_unwrap", "random_wrap"),
+    *("cbrt", "cos", "exp", "exp2", "expm1", "log", "log1p", "pow", "rsqrt", "sin", "sqrt", "tan", "tanh"),
 )
 PER_ELEMENT = {"logistic": 3, "erf_inv": 37}  # FLOPs of one; all other elementwise operations: 1
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")

@@ -1,6 +1,8 @@
 """What `describe` prints: the size and cost of a config, and its departures from a preset."""
 
 import importlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -17,6 +19,13 @@ def test_nothing_is_described_for_no_device():
     importlib.import_module("cldis_jax.describe")
     with pytest.raises(flags.IllegalFlagValueError, match="devices=0"):
         flags.FLAGS["devices"].parse("0")
+
+
+def test_describing_imports_no_large_library():
+    libraries = ("tensorflow", "tensorflow_datasets", "orbax", "grain")
+    code = f"import sys, cldis_jax.describe; print([name for name in {libraries} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_describe_counts_what_a_state_holds(tiny):

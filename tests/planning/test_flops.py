@@ -6,7 +6,7 @@ import pytest
 
 from cldis_jax import models
 from cldis_jax.configs import scenes
-from cldis_jax.method import closed_loop
+from cldis_jax.method import baselines, feedback
 from cldis_jax.planning import cost, flops
 
 BATCH = 7
@@ -72,8 +72,8 @@ def training_flops_by_xla(config):
     config.feedback.probe_size = 2
 
     def gradient(params, x0, step, key):
-        loss = jax.grad(closed_loop.closed_loop_loss, has_aux=True)
-        return loss(params, networks, config, x0, closed_loop.initial_feedback(config), step, key)
+        loss = jax.grad(baselines.objective(config), has_aux=True)
+        return loss(params, networks, config, x0, feedback.initial_feedback(config), step, key)
 
     def counted(batch_size):
         images = shape(batch_size, config.data.image_size, config.data.image_size, config.data.channels)
