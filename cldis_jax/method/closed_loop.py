@@ -63,6 +63,7 @@ def closed_loop_loss(
     denoise = networks.denoiser(params, z, dropout=keys["dropout"])
     error = diffusion.squared_error(denoise, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
+    signals = measure(config, schedule, networks, params, z, error, noised, step)
 
     # 2. L_dt: z_sem mimics the distribution of z_disen.
     L_dt = distillation_loss(config, z_sem, q)
@@ -76,7 +77,6 @@ def closed_loop_loss(
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    signals = measure(config, schedule, networks, params, z, error, noised, step)
     return loss, LoopOutput(scalars | vae_scalars, signals)
 
 
