@@ -22,6 +22,7 @@ from cldis_jax.api.codes import in_batches
 from cldis_jax.data import Source
 from cldis_jax.models.pixels import to_unit_range
 from cldis_jax.models.reconstructor import Trunk
+from cldis_jax.runtime.files import atomic
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
 MAX_NOISE = 0.15  # std of noise added in training, which makes the probe robust to a decoder's artefacts
@@ -160,10 +161,8 @@ def load_or_train(
         if kept.get("settings") == settings:
             return Probe(kept["params"], tuple(source.factor_sizes), geometry(source))
     probe = train_probe(source, indices, steps=steps, seed=seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
-    part.replace(path)
+    with atomic(path) as file:
+        file.write(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
     return probe
 
 

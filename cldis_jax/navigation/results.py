@@ -11,6 +11,7 @@ from cldis_jax import api
 from cldis_jax.navigation import factor_probe
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
 
 SHEET_SHIFTS = 7
 FRAMES = 13
@@ -31,11 +32,8 @@ class Directions(NamedTuple):
 
     def save(self, path: epath.PathLike) -> None:
         """Write them, whole or not at all."""
-        path = epath.Path(path)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic(path) as file:
             np.savez(file, **self._asdict())
-        part.replace(path)
 
     @property
     def axes(self) -> api.Axes:

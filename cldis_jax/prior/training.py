@@ -15,6 +15,7 @@ from cldis_jax.api.codes import NonFiniteError, encode
 from cldis_jax.prior import method, store
 from cldis_jax.runtime import checkpoint, preemption, report
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
 
 CHUNK = 100  # optimiser steps in one dispatch
 SAVES = 10  # checkpoints over the whole training
@@ -80,11 +81,8 @@ def stored_codes(folder: str, bundle: api.Bundle, num_images: int, seed: int) ->
         with file.open("rb") as stream:
             return np.load(stream)
     codes = training_codes(bundle, num_images, seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
+    with atomic(file) as stream:
         np.save(stream, codes)
-    part.replace(file)
     return codes
 
 
