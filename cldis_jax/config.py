@@ -11,6 +11,7 @@ from cldis_jax.method import diffusion, distillation, feedback, vae_loss
 from cldis_jax.runtime.errors import UserError
 
 CHOICES = {
+    "preset": ("paper", "best"),
     "data.source": SOURCES,
     "data.crop": ("center", "d2c"),
     "data.channels": (1, 3),

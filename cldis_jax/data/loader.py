@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -75,6 +74,8 @@ def make_loader(
         raise DataError(f"no image of {source.name} is left to read; lower data.holdout or add images")
     if batch_size % process_count:
         raise DataError(f"data.batch_size={batch_size} does not divide among {process_count} processes")
+    import grain  # here, because it takes half a second to import
+
     dataset = (
         grain.MapDataset.range(len(indices))
         .shuffle(seed=seed)

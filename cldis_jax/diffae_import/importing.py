@@ -122,7 +122,7 @@ def unused_keys(state_dict: Mapping[str, Any], net: str, used: set[str]) -> dict
         if key in used:
             continue
         if key.startswith(f"{other}."):
-            reasons[key] = f"of the other copy of the net, for --net={other}"
+            reasons[key] = f"of the other copy of the net; --net={other} reads it"
         elif key.startswith(f"{net}.{LATENT_NET}") and ".cond_layers." in key:
             reasons[key] = "repeats linear_emb"
         elif key.startswith(f"{net}.{LATENT_NET}"):
@@ -161,9 +161,9 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
 
     notes = []
     if moments_from == "assumed":
-        notes.append("no mean and deviation of z_sem found: 0 and 1 assumed, so shifts are in units of z itself")
+        notes.append("no mean and deviation of z_sem found: 0 and 1 assumed, so shifts are in units of z")
         if prior is not None:
-            notes.append("nor is the latent prior imported, whose samples are in those units; --latents has them")
+            notes.append("the latent prior is not imported, whose samples need that deviation; give --latents")
             prior = None
     if net == "model":
         notes.append("the raw weights, not their moving average")
