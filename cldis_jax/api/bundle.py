@@ -51,9 +51,9 @@ class Functions:
         """(params, x0, z, key) -> L_diff of each image [B], at random t and eps."""
 
         def error(params, x0, z, key):
-            noised = diffusion.forward_process(self.schedule, x0, *jax.random.split(key))
-            denoise, prediction = functools.partial(self.output, params, z=z), self.config.diffusion.prediction
-            return diffusion.squared_error(self.schedule, prediction, denoise, noised).mean(axis=(1, 2, 3))
+            prediction = self.config.diffusion.prediction
+            noised = diffusion.forward_process(self.schedule, prediction, x0, *jax.random.split(key))
+            return diffusion.squared_error(functools.partial(self.output, params, z=z), noised).mean(axis=(1, 2, 3))
 
         return jax.jit(error)
 
