@@ -53,7 +53,7 @@ class Functions:
         def error(params, x0, z, key):
             prediction = self.config.diffusion.prediction
             noised = diffusion.forward_process(self.schedule, prediction, x0, *jax.random.split(key))
-            return diffusion.squared_error(functools.partial(self.output, params, z=z), noised).mean(axis=(1, 2, 3))
+            return diffusion.squared_error(self.networks.denoiser(params, z), noised).mean(axis=(1, 2, 3))
 
         return jax.jit(error)
 

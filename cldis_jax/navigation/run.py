@@ -14,7 +14,7 @@ from cldis_jax.api.codes import encode
 from cldis_jax.models import pixels
 from cldis_jax.navigation import decoders, factor_probe, method, results
 from cldis_jax.navigation.search import Search
-from cldis_jax.runtime import checkpoint, partitioning, report, visualize
+from cldis_jax.runtime import config_json, partitioning, report, visualize
 
 NUM_SHOWN = 3  # images in the contact sheet and the animation
 NUM_NAMED = 32  # images on which the factors are read; as many are decoded at once
@@ -92,7 +92,7 @@ def navigate(
         "steps": int(found.state.step),
         "compile_seconds": found.compile_seconds,
         "seconds_per_step": found.seconds_per_step,
-        "config": checkpoint.config_to_json(config),
+        "config": config_json.config_to_json(config),
     }
     if jax.process_index() == 0:
         directions.save(folder / "directions.npz")

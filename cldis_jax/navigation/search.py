@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cldis_jax import api, models
 from cldis_jax.navigation import method
 from cldis_jax.navigation.decoders import make_decoder
-from cldis_jax.runtime import checkpoint, partitioning, preemption, report
+from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report
 from cldis_jax.runtime.errors import NonFiniteError
 
 SAVES = 20  # checkpoints over the whole search
@@ -109,7 +109,7 @@ class Search:
           SystemExit: a signal asked the search to stop, and it has saved.
         """
         config, total = self.config, self.config.train.steps
-        checkpoint.claim(folder, checkpoint.config_to_json(config), "a search")
+        checkpoint.claim(folder, config_json.config_to_json(config), "a search")
         replicated = partitioning.replicated(self.mesh)
         abstract = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=replicated), jax.eval_shape(self.create)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cldis_jax import api, data
 from cldis_jax.api.codes import encode
 from cldis_jax.prior import method, store
-from cldis_jax.runtime import checkpoint, preemption, report
+from cldis_jax.runtime import checkpoint, config_json, preemption, report
 from cldis_jax.runtime.errors import NonFiniteError, UserError
 from cldis_jax.runtime.files import atomic
 
@@ -97,7 +97,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
       NonFiniteError: the loss is not finite; the last good checkpoint stays.
     """
     folder = store.prior_dir(workdir)
-    checkpoint.claim(folder, checkpoint.config_to_json(config), "a prior")
+    checkpoint.claim(folder, config_json.config_to_json(config), "a prior")
     codes = jnp.asarray(stored_codes(folder, bundle, config.codes.num_images, config.train.seed))
     mean, std = method.code_moments(np.asarray(codes))
     total = config.train.steps

@@ -18,14 +18,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cldis_jax.runtime.config_json import (  # noqa: F401
-    config_from_json,
-    config_to_json,
-    differing_fields,
-    flatten,
-    is_free,
-    upgrade,
-)
+from cldis_jax.runtime.config_json import config_from_json, config_to_json, differing_fields, upgrade
 from cldis_jax.runtime.errors import UserError
 
 

@@ -66,13 +66,25 @@ def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], millise
         frames[0].save(file, ending, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
 
 
+def new_figure(width: float, height: float, dpi: int = 100):
+    """An empty matplotlib figure, sizes in inches, whose layout keeps the labels of its panels apart."""
+    from matplotlib.figure import Figure  # here, because most commands draw no plot
+
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+def render(figure) -> np.ndarray:
+    """A matplotlib figure as one uint8 picture [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) -> np.ndarray:
     """One uint8 picture with a panel for each title, drawing the named scalars of `history` over `step`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * len(panels), 3.2), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * len(panels), 3.2)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for name in names:
             points = [(row["step"], row[name]) for row in history if name in row]
@@ -83,20 +95,15 @@ def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) ->
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return render(figure)
 
 
 def heatmap(
     values: np.ndarray, row_labels: Sequence[str], column_labels: Sequence[str], title: str = "", scale: str = ""
 ) -> np.ndarray:
     """One uint8 picture of a matrix [R, C] of values from 0 up, each written in its cell; `scale` names the colours."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows, columns = values.shape
-    figure = Figure(figsize=(2.6 + 0.75 * columns, 1.6 + 0.34 * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(2.6 + 0.75 * columns, 1.6 + 0.34 * rows)
     axes = figure.subplots()
     image = axes.imshow(values, cmap="viridis", vmin=0, aspect="auto")
     axes.set_xticks(range(columns), column_labels, rotation=30, ha="right", fontsize=8)
@@ -106,5 +113,4 @@ def heatmap(
         axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label=scale)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return render(figure)
