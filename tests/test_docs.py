@@ -159,6 +159,8 @@ def test_named_files_and_fields_exist():
     fields = flatten(default.get_config())
     sections = {name.partition(".")[0] for name in fields if "." in name}
     for page, text in PAGE_TEXTS.items():
+        if page == "CHANGELOG.md":  # names what is gone, too
+            continue
         prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
         for span in re.findall(r"`([^`\n]+)`", prose):
             if re.fullmatch(r"[\w./]+/[\w.]+\.(py|sh|sbatch|csv|jsonl)", span):
