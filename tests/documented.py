@@ -43,7 +43,7 @@ NOT_RUN = {
 TINY = {
     "main": "--config.train.steps=2 --config.checkpoint.every_steps=2 --config.train.num_pictures=2 "
     "--config.distillation.listen_steps=0 --config.feedback.swap_steps=1",
-    "evaluate": "--seeds=1 --floor_seeds=1 --num_images=300 --num_train=60 --num_test=30 --num_votes=20 "
+    "evaluate": "--seeds=1 --floor_seeds=1 --num_images=400 --num_train=250 --num_test=150 --num_votes=20 "
     "--num_decoded=4 --decode_steps=2,3 --num_tracked=2",
     "edit": "--encode_steps=2 --num_steps=2 --columns=3 --frames=3",
     "navigate": "--steps=2 --batch_size=4 --eval_batches=1 --probe_steps=2 --num_codes=32 --decode_steps=1 --out={new}",
