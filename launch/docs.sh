@@ -7,6 +7,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
 case ${1:-} in -h | --help) usage && exit ;; esac
-export EXTRAS=${EXTRAS:-docs}
+export EXTRAS=${EXTRAS:-docs} NO_MKDOCS_2_WARNING=1 # the theme's advertisement
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 exec python -m mkdocs build --strict "$@"
