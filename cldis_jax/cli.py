@@ -1,6 +1,10 @@
-"""How every binary starts and fails: flags, and one clear line with a non-zero exit for what a user can mend."""
+"""How every command starts and fails: flags, configs by name, and one line on stderr for what a user can mend."""
 
+import ast
+import inspect
 import logging as logging_levels
+import pathlib
+import runpy
 import sys
 from collections.abc import Callable
 
@@ -8,56 +12,152 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-USER_ERRORS = (ValueError, FileNotFoundError, PermissionError, FloatingPointError)
+import cldis_jax
+from cldis_jax import configs
+from cldis_jax.runtime.errors import UserError
 
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes, as the launcher's environment says")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "with --distributed, by hand: host:port of process 0")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator")
 
+NO_COMMANDS = ("__init__", "cli", "config")
 
-def fail(error: BaseException) -> None:
+
+def fail(error: BaseException | str) -> None:
     """Print one error for a person and leave with status 1."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 
+def shipped_configs() -> dict[str, pathlib.Path]:
+    """The configs that come with the package, by name."""
+    files = sorted(pathlib.Path(configs.__path__[0]).glob("*.py"))
+    return {file.stem: file for file in files if "\ndef get_config(" in file.read_text()}
+
+
+def find_config(text: str) -> str:
+    """The value of --config with the path of a file in it: `celeba`, `scenes:cpu`, `configs/celeba.py`, `my/own.py`.
+
+    A name without an ending is that of a shipped config. So is `configs/NAME.py` where there is no such file.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    name, colon, argument = text.partition(":")
+    shipped, file = shipped_configs(), pathlib.Path(name)
+    if name in shipped:
+        return f"{shipped[name]}{colon}{argument}"
+    if file.is_file():
+        return text
+    if file.parent == pathlib.Path("configs") and file.suffix == ".py" and file.stem in shipped:
+        return f"{shipped[file.stem]}{colon}{argument}"
+    raise UserError(f"--config={text}: there is no such file; the shipped configs are {', '.join(shipped)}")
+
+
+def _make_config(text: str) -> None:
+    """Call `get_config` of a config file, `FILE` or `FILE:ARGUMENT`."""
+    file, *argument = text.split(":", 1)
+    get_config = runpy.run_path(file).get("get_config")
+    if get_config is None:
+        raise UserError(f"--config={text}: the file has no function get_config")
+    try:
+        inspect.signature(get_config).bind(*argument)
+    except TypeError as error:
+        raise UserError(f"--config={text}: what follows the colon does not fit get_config: {error}") from error
+    get_config(*argument)
+
+
+def _with_config_file(argv: list[str]) -> list[str]:
+    """The command line with the path of a file in --config.
+
+    The config is made here once before the flags are parsed, so that its errors keep their type and traceback.
+    """
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config") and (equals or i + 1 < len(argv)):
+            end = i + (1 if equals else 2)
+            found = find_config(value if equals else argv[end - 1])
+            _make_config(found)
+            return [*argv[:i], f"{flag}={found}", *argv[end:]]
+    return argv
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv, known_only=False)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        fail(ValueError(" ".join(str(error).split())))
+        argv = _with_config_file(argv) if "config" in flags.FLAGS else argv
+    except UserError as error:
+        fail(error)
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:  # KeyError(text), or AttributeError(KeyError(text))
+        reason = error.args[0]
+        reason = reason.args[0] if isinstance(reason, KeyError) else reason
+        fail(f"the config has no field {' '.join(str(reason).split())}")
+    except (flags.Error, TypeError, ValueError) as error:
+        fail(" ".join(str(error).split()))
+
+
+def _join_processes() -> None:
+    try:
+        jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    except ValueError as error:  # what JAX raises for flags that it can't use
+        raise UserError(f"--coordinator, --num_processes, --process_id: {error}") from error
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parse flags, meet the other processes if there are any, call `main`, and turn what a user can mend into one line.
+    """Parse the flags, join the other processes if there are any, and call `main`.
 
-    Everything else keeps its traceback.
+    A `UserError` becomes one line and exit status 1. Every other error keeps its traceback, and with --verbosity=1 so
+    does a `UserError`.
     """
 
     def guarded(argv):
         if len(argv) > 1:
-            fail(ValueError(f"unexpected arguments: {' '.join(argv[1:])}"))
+            fail(f"unexpected arguments: {' '.join(argv[1:])}")
         if flags.FLAGS.verbosity <= 0:
             logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
         try:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
-                jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+                _join_processes()
             main()
-        except USER_ERRORS as error:
-            if logging.get_verbosity() > logging.WARNING:  # --verbosity=1 shows where an error came from
+        except UserError as error:
+            if logging.get_verbosity() > logging.WARNING:
                 raise
             fail(error)
 
+    # These are defined in this file; --help shows only the flags of the command's own file.
+    for flag in ("config", "workdir", "data_path", "data_dir"):
+        if flag in flags.FLAGS:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     app.run(guarded, flags_parser=_parse)
 
 
-def define_config(default: str | None = None):
-    """The --config flag: a file of configs/, overridden by --config.any.field=value."""
-    return config_flags.DEFINE_config_file(
-        "config", default, "the run's configuration, e.g. configs/scenes.py", lock_config=True
-    )
+def commands() -> dict[str, pathlib.Path]:
+    """The files of the commands, by name: all modules at the top level of the package but this one and its like."""
+    files = sorted(pathlib.Path(cldis_jax.__file__).parent.glob("*.py"))
+    return {file.stem: file for file in files if file.stem not in NO_COMMANDS}
+
+
+def console() -> None:
+    """The console command `cldis`: `cldis main --config=...` is `python -m cldis_jax.main --config=...`."""
+    command = sys.argv[1] if len(sys.argv) > 1 else None
+    if command in commands():
+        del sys.argv[1]
+        runpy.run_module(f"cldis_jax.{command}", run_name="__main__", alter_sys=True)
+        return
+    print("usage: cldis COMMAND [--flag=value ...]; cldis COMMAND --help lists the flags\n")
+    for name, file in commands().items():
+        docstring = ast.get_docstring(ast.parse(file.read_text()))
+        print(f"  {name:14}{docstring.splitlines()[0].partition(': python -m')[0].rstrip('.')}")
+    if command not in (None, "help", "--help", "-h"):
+        fail(f"cldis has no command {command}")
+
+
+def define_config():
+    """The --config flag: a shipped config's name or a file, overridden by --config.any.field=value."""
+    return config_flags.DEFINE_config_file("config", None, "a shipped config, e.g. scenes:cpu, or a file of your own")
 
 
 def define_workdir():
@@ -65,8 +165,8 @@ def define_workdir():
 
 
 def define_model():
-    """--workdir of a trained model, with --data_path and --data_dir for data that do not lie where its config says."""
-    flags.DEFINE_string("data_path", None, "where the images lie now, in place of data.path of the model's config")
+    """--workdir of a trained model, and --data_path and --data_dir for data that have moved since its training."""
+    flags.DEFINE_string("data_path", None, "where the images are now, in place of data.path of the model's config")
     flags.DEFINE_string("data_dir", None, "where TFDS keeps its sets now, in place of data.data_dir")
     return define_workdir()
 
@@ -80,6 +180,6 @@ def load(step: int | None = None):
 
 
 def require(flag) -> None:
-    """Fail with one line where a flag has no value."""
+    """Raise UserError where a flag has no value."""
     if flag.value is None:
-        raise ValueError(f"--{flag.name} is required")
+        raise UserError(f"--{flag.name} is required")

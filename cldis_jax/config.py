@@ -1,4 +1,4 @@
-"""Checks of a whole config, before any device or data is touched. Knows which values exist, not what they do."""
+"""Checks of a whole config, before any device or data is used."""
 
 import math
 import re
@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 from cldis_jax import models
 from cldis_jax.data import SOURCES
 from cldis_jax.method import diffusion, distillation, feedback, vae_loss
+from cldis_jax.runtime.errors import UserError
 
 CHOICES = {
+    "preset": ("paper", "best"),
     "data.source": SOURCES,
     "data.crop": ("center", "d2c"),
     "data.channels": (1, 3),
@@ -57,7 +59,7 @@ POSITIVE = (
     "train.clip_norm",
     "feedback.reference",
     "vae.gaussian_std",
-    "diffusion.beta_start",  # at 0 the first step adds no noise, and I(0) is infinite
+    "diffusion.beta_start",  # at 0 the first step would add no noise, and I(0) would be infinite
 )
 IN_UNIT_INTERVAL = (
     "data.holdout",
@@ -70,8 +72,8 @@ IN_UNIT_INTERVAL = (
 )
 
 
-class ConfigError(ValueError):
-    """A config that can't be run; the message names the field, its value and what it takes."""
+class ConfigError(UserError):
+    """A config that can't be run; the message names the field, its value and the values allowed."""
 
 
 def _get(config: ConfigDict, name: str):
@@ -81,7 +83,7 @@ def _get(config: ConfigDict, name: str):
 
 
 def validate(config: ConfigDict) -> None:
-    """Raise ConfigError with one line for the first thing that is wrong."""
+    """Raise ConfigError, with one line, for the first wrong value."""
     for name, choices in CHOICES.items():
         if _get(config, name) not in choices:
             valid = ", ".join(map(str, choices))
@@ -102,13 +104,13 @@ def validate(config: ConfigDict) -> None:
 
 
 def _validate_together(config: ConfigDict) -> None:
-    """What no field can say alone."""
+    """Rules between fields."""
     loop, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
     if not diffusion_on and not vae_on:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")
     if vae_on and not diffusion_on and loop.mode not in feedback.OPEN_LOOP_MODES:
         raise ConfigError(
-            f"feedback.mode={loop.mode!r} listens to the diffusion side, but diffusion.weight is 0; use anneal or fixed"
+            f"feedback.mode={loop.mode!r} follows the diffusion side, but diffusion.weight is 0; use anneal or fixed"
         )
     if loop.lead_capacity > loop.max_capacity:
         raise ConfigError(
@@ -117,7 +119,7 @@ def _validate_together(config: ConfigDict) -> None:
     if config.distillation.schedule == "adaptive" and loop.max_capacity == 0:
         raise ConfigError("distillation.schedule='adaptive' divides by feedback.max_capacity, which is 0")
     if config.distillation.weigh_units and config.distillation.form == "softmax":
-        raise ConfigError("distillation.weigh_units=True needs distillation.form kl or mse: softmax has no units apart")
+        raise ConfigError("distillation.weigh_units=True needs distillation.form kl or mse: softmax mixes the units")
     if config.data.batch_size < 2 * config.train.accumulate and diffusion_on:
         raise ConfigError(
             f"data.batch_size={config.data.batch_size} gives micro-batches below 2 images: nothing to shuffle z with"

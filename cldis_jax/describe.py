@@ -1,70 +1,40 @@
-"""What a config stands for, before it costs anything: python -m cldis_jax.describe --config=configs/celeba.py [--json].
+"""What a config means, before it costs anything: python -m cldis_jax.describe --config=configs/celeba.py [--json].
 
-Parameters by network, FLOPs an image, bytes of state, batch, steps and epochs; touches neither data nor accelerator.
+Prints parameters by network, FLOPs an image, bytes of the state, batch, steps and epochs; reads no data and needs no
+accelerator. With --diff: what the config changes against its preset, and why.
 """
 
-import functools
+import gc
 import json
-from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import config_flags
 
-from cldis_jax import cli, data, models
-from cldis_jax.config import validate
-from cldis_jax.method import train_step
-from cldis_jax.planning import cost
-from cldis_jax.runtime import report
+from cldis_jax import cli
+from cldis_jax.planning import description
+from cldis_jax.runtime.errors import UserError
 
 CONFIG = cli.define_config()
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
 DEVICES = flags.DEFINE_integer("devices", 1, "devices that the global batch is divided by", lower_bound=1)
-
-NETWORKS = ("unet", "semantic_encoder", "beta_vae")
-
-
-def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
-    """The facts of a config; raises ConfigError for one that can't be run."""
-    validate(config)
-    if config.data.batch_size % (num_devices * config.train.accumulate):
-        raise ValueError(f"data.batch_size={config.data.batch_size} is not divisible by {num_devices} devices")
-    networks = models.make_networks(config)
-    abstract = jax.eval_shape(functools.partial(train_step.create_state, networks, config))
-    parameters = {name: cost.count(abstract.params.get(name, {})) for name in NETWORKS}
-    num_images = data.known_size(config.data)
-    if num_images is not None:
-        num_images -= round(num_images * config.data.holdout)
-    return {
-        "parameters": parameters | {"total": sum(parameters.values())},
-        "flops_per_image": cost.training_flops_per_image(config),
-        "state_bytes": cost.num_bytes(abstract),
-        "global_batch": config.data.batch_size,
-        "local_batch": config.data.batch_size // num_devices,
-        "devices": num_devices,
-        "steps": config.train.steps,
-        "images_seen": config.train.steps * config.data.batch_size,
-        "epochs": None if num_images is None else config.train.steps * config.data.batch_size / num_images,
-    }
+DIFF = flags.DEFINE_bool("diff", False, "print what the config changes against its preset, and why")
+AGAINST = flags.DEFINE_enum("against", None, ["paper", "best"], "with --diff: this preset in place of the config's own")
 
 
 def main() -> None:
     cli.require(CONFIG)
-    jax.config.update("jax_platforms", "cpu")
-    facts = describe(CONFIG.value, DEVICES.value)
-    if JSON.value:
-        print(json.dumps(facts))
+    if AGAINST.value and not DIFF.value:
+        raise UserError(f"--against={AGAINST.value} needs --diff")
+    if DIFF.value:
+        preset = AGAINST.value or CONFIG.value.preset
+        rows = description.differences(CONFIG.value, preset, config_flags.get_override_values(flags.FLAGS[CONFIG.name]))
+        print(json.dumps(rows) if JSON.value else description.differences_table(rows, preset))
         return
-    rows = [(f"parameters: {name}", f"{number:,}") for name, number in facts.pop("parameters").items()]
-    rows += [
-        ("training GFLOP an image", f"{facts['flops_per_image'] / 1e9:,.4g}"),
-        ("state (parameters, EMA, Adam)", f"{facts['state_bytes'] / 2**20:,.1f} MiB"),
-        ("batch, global / a device", f"{facts['global_batch']} / {facts['local_batch']} on {facts['devices']} devices"),
-        ("steps", f"{facts['steps']:,}"),
-        ("images seen", f"{facts['images_seen']:,}"),
-        ("epochs", "unknown before the data is read" if facts["epochs"] is None else f"{facts['epochs']:,.2f}"),
-    ]
-    print(report.table(rows, ("what", "value")))
+    jax.config.update("jax_platforms", "cpu")
+    gc.disable()  # the objects of a traced program live until the end: collecting them takes a fifth of the time
+    facts = description.describe(CONFIG.value, DEVICES.value)
+    print(json.dumps(facts) if JSON.value else description.table(facts))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Train a diffusion prior of z_sem: python -m cldis_jax.latent_prior --workdir=runs/quickstart [--steps=... ...].
 
 Encodes the training images once with the moving-average encoder and trains Diff-AE's latent MLP on the codes, in
-WORKDIR/latent_prior/; run again, it goes on where it was. Then `cldis_jax.sample --prior=latent` draws from it.
+WORKDIR/latent_prior/. A second run goes on where the first ended. `cldis_jax.sample --prior=latent` draws from it.
 """
 
 from absl import flags
 
 from cldis_jax import cli
-from cldis_jax.prior import method as prior_method
-from cldis_jax.prior import training as prior_training
+from cldis_jax.prior.training import train_prior
 from cldis_jax.runtime import report
 
 WORKDIR = cli.define_model()
@@ -23,35 +22,16 @@ SEED = flags.DEFINE_integer("seed", 0, "of the images' choice, the initial weigh
 
 def main() -> None:
     cli.require(WORKDIR)
-    least = ((NUM_IMAGES, 0), (NUM_LAYERS, 2), (HIDDEN, 1), (STEPS, 1), (BATCH_SIZE, 1))
-    for flag, smallest in least:
-        if flag.value is not None and flag.value < smallest:
-            raise ValueError(f"--{flag.name}={flag.value} must be at least {smallest}")
-    if LEARNING_RATE.value is not None and not LEARNING_RATE.value > 0:
-        raise ValueError(f"--learning_rate={LEARNING_RATE.value} must be positive")
-    bundle = cli.load()
-    if not bundle.has_diffusion:
-        raise ValueError(
-            f"{WORKDIR.value} holds a VAE alone, whose prior is N(0, I); there is no z_sem to learn one of"
-        )
-    prior_method.check_trainable(WORKDIR.value)
-
-    config = prior_method.default_config(bundle.config.model.latent_dim)
-    config.codes.model_step = bundle.step
-    config.train.seed = SEED.value
-    for section, field, flag in (
-        ("codes", "num_images", NUM_IMAGES),
-        ("model", "num_layers", NUM_LAYERS),
-        ("model", "hidden_dim", HIDDEN),
-        ("train", "steps", STEPS),
-        ("train", "batch_size", BATCH_SIZE),
-        ("train", "learning_rate", LEARNING_RATE),
-    ):
-        if flag.value is not None:
-            config[section][field] = flag.value
-
-    results = prior_training.fit(WORKDIR.value, bundle, config)
-    report.write_json(f"{WORKDIR.value}/latent_prior.json", results | {"config": config.to_dict()})
+    results = train_prior(
+        cli.load(),
+        num_images=NUM_IMAGES.value,
+        num_layers=NUM_LAYERS.value,
+        hidden_dim=HIDDEN.value,
+        steps=STEPS.value,
+        batch_size=BATCH_SIZE.value,
+        learning_rate=LEARNING_RATE.value,
+        seed=SEED.value,
+    )
     loss = "nothing left to do" if results["loss"] is None else f"{results['loss']:.4f}"
     rows = [
         ("codes", f"{results['num_codes']:,} of the model's step {results['model_step']}"),

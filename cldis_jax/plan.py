@@ -1,7 +1,7 @@
-"""What a step costs on TPUs, without one: python -m cldis_jax.plan --config=configs/celeba.py --topology=v4:2x2x1.
+"""The cost of a step on TPUs, without a TPU: python -m cldis_jax.plan --config=configs/celeba.py --topology=v4:2x2x1.
 
-Compiles the very step that training runs, ahead of time, for a slice of v4, v5e, v5p or v6e chips (one host or a pod),
-and reports memory, FLOPs, the roofline that they imply, collectives and donation. Needs libtpu: the extra [tpu].
+Compiles the training step for a slice of v4, v5e, v5p or v6e chips (one host or a pod), and reports its memory, FLOPs,
+roofline, collectives and donated arrays. Needs libtpu: the extra [tpu].
 """
 
 import json
@@ -19,8 +19,8 @@ TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "slice to compile for: ge
 EFFORT = flags.DEFINE_float(
     "effort",
     0.0,
-    "of XLA's optimisation, -1 to 1: below 0 it compiles sooner a program that is a little slower than the one that "
-    "training runs (0)",
+    "how long XLA optimises, -1 to 1; training compiles with 0. Below 0 compiling is faster, and the program that it "
+    "measures is a little slower",
     lower_bound=-1.0,
     upper_bound=1.0,
 )

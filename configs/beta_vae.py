@@ -1,8 +1,10 @@
-"""Baseline: the beta-VAE alone, beta |KL| without capacity, on rendered scenes (or any set: --config.data.source=...).
+"""Baseline: the beta-VAE alone, beta KL without capacity, on rendered scenes (other sets: --config.data.source=SOURCE).
 
     python -m cldis_jax.main --config=configs/beta_vae.py --workdir=runs/beta_vae
     python -m cldis_jax.main --config=configs/beta_vae.py:cpu --workdir=runs/beta_vae_cpu
 
+The first trains on one GPU at 64 px; not run by us. The second trains on two CPU cores at 32 px; expect a DCI of
+z_disen of .28 (three seeds, docs/studies/cpu). Sizes: configs/small_images.py.
 With annealed capacity: --config.feedback.mode=anneal --config.feedback.max_capacity=25.
 """
 
@@ -11,8 +13,8 @@ from ml_collections import ConfigDict
 from cldis_jax.configs import scenes
 
 
-def get_config(size: str = "full") -> ConfigDict:
-    config = scenes.get_config(size)
+def get_config(argument: str = "full") -> ConfigDict:
+    config = scenes.get_config(argument)
     config.diffusion.weight = 0.0
     config.distillation.weight = 0.0
     config.vae.weight = 1.0

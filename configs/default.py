@@ -1,15 +1,16 @@
-"""Every field of a run, with its meaning; the other configs state only what differs.
+"""Every field of a run, with its meaning. The other configs set only what differs.
 
-Marks in the comments: [paper] stated by CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640); [choice] the paper
-leaves it open and this is our decision, with the alternatives named beside it.
+Marks in the comments: [paper] is stated by CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640). [choice] is our
+decision where the paper leaves the question open; the alternatives are named beside it.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The celeba64-sized closed loop on rendered scenes; a complete config, every field present."""
+    """A complete config: the preset `paper` on rendered scenes of 64 px, with the network of Diff-AE's celeba64."""
     config = ConfigDict()
+    config.preset = "paper"  # paper | best, of configs/closed_loop.py: what the config builds on; a label
     config.profile_steps = ""  # "start-stop": steps to trace for TensorBoard's profiler, e.g. "100-105"
     config.init_from = ""  # a workdir whose parameters a new run starts from (e.g. an imported Diff-AE)
 
@@ -17,7 +18,7 @@ def get_config() -> ConfigDict:
     config.data.source = "scenes"  # scenes | sprites | folder | tfds | cars3d | mpi3d
     config.data.name = ""  # tfds: the data set's name, e.g. "celeb_a"; mpi3d: toy | realistic | real | complex
     config.data.path = ""  # folder: the root of the images; cars3d, mpi3d: the published files
-    config.data.data_dir = ""  # tfds: where prepared sets lie (empty: TFDS's own default)
+    config.data.data_dir = ""  # tfds: the folder of the prepared sets (empty: TFDS's own default)
     config.data.crop = "center"  # center | d2c (CelebA: the 128x128 box centred at row 121, column 89)
     config.data.image_size = 64  # pixels a side, after crop and resize
     config.data.channels = 3  # 3, or 1 for grey and binary sets
@@ -28,10 +29,10 @@ def get_config() -> ConfigDict:
     config.data.prefetch = 4  # batches read ahead
 
     config.model = ConfigDict()
-    config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 rendered sets, 20-32 faces]
+    config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 for rendered sets, 32 for faces]
     config.model.embed_dim = 512  # width of the time embedding
     config.model.base_channels = 64
-    config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net, one level each, halving the resolution between
+    config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net: one level each; the resolution halves between levels
     config.model.encoder_multipliers = (1, 2, 4, 8, 8)  # semantic encoder
     config.model.num_res_blocks = 2  # a level; the U-Net's decoder has one more
     config.model.attention_resolutions = (16,)  # feature-map sides with self-attention (the middle always has it)
@@ -41,25 +42,24 @@ def get_config() -> ConfigDict:
     config.model.token_dim = 16  # cross_attention: width of the token that each scalar of z becomes
     config.model.standardize_z_sem = False  # E_sem's head starts so that z_sem has mean 0 and variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
-    config.model.narrow_groups = False  # nets of few channels: no group norm of a single channel [choice]; Diff-AE: 32
-    config.model.remat = False  # recompute each residual block in the backward pass
+    config.model.narrow_groups = False  # True: no group norm of a single channel [choice]; False: Diff-AE's 32 groups
+    config.model.remat = False  # recompute each residual block in the backward pass: less memory, more time
 
     config.diffusion = ConfigDict()
-    config.diffusion.weight = 1.0  # 0: no Diff-AE branch (beta-VAE alone)
+    config.diffusion.weight = 1.0  # 0: no Diff-AE (beta-VAE alone)
     config.diffusion.prediction = "eps"  # eps [paper: Diff-AE] | v [choice: a short run with eps ignores z]
     config.diffusion.num_steps = 1000
     config.diffusion.beta_start = 1e-4  # linear schedule
     config.diffusion.beta_end = 2e-2
-    config.diffusion.decode_steps = 20  # DDIM steps of pictures; what edit and sample default to
+    config.diffusion.decode_steps = 20  # DDIM steps of training's pictures, and the default of `edit` and `sample`
 
     config.vae = ConfigDict()
-    config.vae.weight = 1.0  # lambda_vae, against the other gradients that reach q_phi; 0: no VAE (Diff-AE alone)
+    config.vae.weight = 1.0  # lambda_vae: 1 is the sum over pixels; 0: no VAE (Diff-AE alone)
     config.vae.beta = 4.0
-    config.vae.capacity_form = (
-        "absolute"  # absolute [paper]: beta |KL - C|; hinge [choice]: beta relu(KL - C) + beta_min KL
-    )
+    # absolute [paper]: beta |KL - C|. hinge [choice]: beta relu(KL - C) + beta_min KL
+    config.vae.capacity_form = "absolute"
     config.vae.beta_min = 1.0  # hinge only
-    config.vae.antithetic = False  # decode mu - sigma eps as well as mu + sigma eps: a gradient of less noise [choice]
+    config.vae.antithetic = False  # decode mu - sigma eps as well as mu + sigma eps: a less noisy gradient [choice]
     config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
     config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
     config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks
@@ -70,33 +70,33 @@ def get_config() -> ConfigDict:
     config.distillation.form = "kl"  # kl | mse | softmax [choice]
     config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
     config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
-    config.distillation.weigh_units = False  # kl, mse: each unit by the teacher's KL, at most 1 nat [choice]
-    config.distillation.listen_steps = 0  # steps in which L_dt alone moves z_sem, L_diff does not [choice: 0]
+    config.distillation.weigh_units = False  # kl, mse: weigh each unit by the teacher's KL, at most 1 nat [choice]
+    config.distillation.listen_steps = 0  # first steps in which L_diff does not move z_sem, only L_dt does [choice: 0]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()
-    config.feedback.mode = "progress"  # timestep | progress | gain (closed) | anneal | fixed (open) [choice]
+    config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats
-    config.feedback.lead_capacity = 0.0  # C_lead, nats: progress and gain start here
-    config.feedback.ema_decay = 0.99  # of the signal u, a step (of gain: ema_decay ** every a measurement)
+    config.feedback.lead_capacity = 0.0  # C_lead, nats: C at the start
+    config.feedback.ema_decay = 0.99  # of the signal u, a step (gain: ema_decay ** every a measurement)
     config.feedback.reference = 1.0  # the signal's value at which C reaches C_max
     config.feedback.anneal_steps = 100_000  # anneal: steps from C_lead to C_max
     config.feedback.every = 10  # gain: steps between measurements
     config.feedback.probe_size = 16  # gain: samples measured
     config.feedback.encode_noisy = False  # the VAE encodes x_t in place of x_0
-    config.feedback.swap_probability = 0.0  # a sample is denoised from z_disen in place of z_sem
-    config.feedback.swap_steps = 0  # only in the first steps (0: in all)
+    config.feedback.swap_probability = 0.0  # of a sample: the denoiser reads z_disen in place of z_sem [choice: 0]
+    config.feedback.swap_steps = 0  # swap only in the first steps (0: in all)
 
     config.train = ConfigDict()
     config.train.steps = 500_000
     config.train.seed = 0
-    config.train.learning_rate = 1e-4  # Adam, constant [paper: Diff-AE]
+    config.train.learning_rate = 1e-4  # Adam, constant [paper: Diff-AE]; the small networks of small_images.py: 1e-3
     config.train.clip_norm = 1.0
     config.train.clip_scope = "branch"  # branch: each network by itself | global: one norm over all [Diff-AE]
     config.train.ema_decay = 0.9999
     config.train.precision = "auto"  # activations: auto (bfloat16 on accelerators, float32 on CPU) | float32 | bfloat16
-    config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan); slow on CPU, as is the next
-    config.train.accumulate = 1  # micro-batches whose gradients are averaged in one optimiser step
+    config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan); above 1 slow on CPU
+    config.train.accumulate = 1  # micro-batches whose gradients are averaged in one step; above 1 slow on CPU
     config.train.log_every = 100
     config.train.picture_every = 5_000
     config.train.num_pictures = 8

@@ -4,15 +4,13 @@ r"""Baseline: Diff-AE alone (Preechakul et al. 2022, arXiv 2111.15640), its bedr
         --workdir=runs/diffae_bedroom128
 
 A TPU v4-16 or 8 GPUs (the reference: 4x V100). The reference's recipe: 120M images at batch 128, Adam 1e-4, no warm-up,
-EMA 0.9999. Not run by us.
+EMA 0.9999. The preset `paper` without the VAE. Not run by us.
 """
 
 from ml_collections import ConfigDict
 
-from cldis_jax.configs import diffae_ffhq128
+from cldis_jax.configs import bedroom128, closed_loop
 
 
 def get_config() -> ConfigDict:
-    config = diffae_ffhq128.get_config()
-    config.train.steps = 937_500
-    return config
+    return closed_loop.diffae_alone(bedroom128.get_config())

@@ -4,25 +4,13 @@ r"""Baseline: Diff-AE alone (Preechakul et al. 2022, arXiv 2111.15640), its cele
     python -m cldis_jax.main --config=configs/diffae_celeba64.py --workdir=runs/diffae_celeba64
 
 A TPU v4-8 or 4 GPUs (the reference: 4x 2080Ti). The reference's recipe: 72M images at batch 128, Adam 1e-4, no warm-up,
-EMA 0.9999. Not run by us.
+EMA 0.9999. The preset `paper` without the VAE. Not run by us.
 """
 
 from ml_collections import ConfigDict
 
-from cldis_jax.configs import default
+from cldis_jax.configs import celeba, closed_loop
 
 
 def get_config() -> ConfigDict:
-    config = default.get_config()
-    config.data.source = "tfds"
-    config.data.name = "celeb_a"
-    config.data.crop = "d2c"
-    config.data.flip = True
-    config.data.threads = 8
-    config.data.prefetch = 16
-    config.model.latent_dim = 512
-    config.vae.weight = 0.0
-    config.distillation.weight = 0.0
-    config.train.clip_scope = "global"
-    config.train.steps = 562_500
-    return config
+    return closed_loop.diffae_alone(celeba.get_config())

@@ -2,7 +2,8 @@
 
     python -m cldis_jax.main --config=configs/folder.py --config.data.path=PHOTOS --workdir=runs/photos
 
-64 px on one GPU; for a laptop: `configs/folder.py:cpu`, 32 px and a small net. Not run by us at full size.
+64 px, one GPU; not run by us. On a laptop `configs/folder.py:cpu`: 32 px and a small network. Sizes and presets:
+configs/small_images.py.
 """
 
 from ml_collections import ConfigDict
@@ -10,10 +11,11 @@ from ml_collections import ConfigDict
 from cldis_jax.configs import small_images
 
 
-def get_config(size: str = "full") -> ConfigDict:
-    config = small_images.get_config(size)
+def get_config(argument: str = "full") -> ConfigDict:
+    config = small_images.get_config(argument)
     config.data.source = "folder"
     config.data.holdout = 0.05
     config.model.latent_dim = 16
-    config.feedback.max_capacity = 20.0  # what your images have to say is not known beforehand
+    if config.preset == "best":
+        config.feedback.max_capacity = 20.0  # how many nats your images need is not known beforehand
     return config

@@ -1,6 +1,8 @@
-"""The first run: the closed loop on rendered scenes at 32 px, some minutes on two cores.
+"""The first run: configs/scenes.py:cpu with half the steps, five minutes on two CPU cores.
 
-python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart      what launch/quickstart.sh runs
+    python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+launch/quickstart.sh runs it; the README shows what it draws and scores.
 """
 
 from ml_collections import ConfigDict

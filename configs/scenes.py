@@ -1,12 +1,18 @@
 """CL-Dis on rendered scenes with the factors of Shapes3D; needs no data.
 
-    python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes           one GPU, 64 px; not run by us
-    python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu   a laptop, 32 px, ten minutes
-    python -m cldis_jax.main --config=configs/scenes.py:long --workdir=runs/scenes_long the same net, for thrice as long
-    python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny        a smoke test, under a minute
+    python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes
+    python -m cldis_jax.main --config=configs/scenes.py:long --workdir=runs/scenes_long
+    python -m cldis_jax.main --config=configs/scenes.py:cpu --workdir=runs/scenes_cpu
+    python -m cldis_jax.main --config=configs/scenes.py:tiny --workdir=runs/tiny
+    python -m cldis_jax.main --config=configs/scenes.py:long,paper --workdir=runs/scenes_paper
 
-docs/study_cpu compares methods at `cpu`, docs/study_long at `long`, and launch/quickstart.sh trains `cpu` for half as
-long; what to expect of all stands in the README.
+    full (the first)  64 px, one GPU                                not run by us
+    long              32 px, two CPU cores, thirty minutes          DCI of z_sem .75 (three seeds, docs/studies/long)
+    cpu               32 px, two CPU cores, ten minutes             DCI of z_sem .43 (three seeds, docs/studies/cpu)
+    tiny              16 px, a smoke test, under a minute           no number
+    long,paper        `long` with the preset `paper`                not run by us
+
+The studies hold 5 % of the factor combinations out of training.
 """
 
 from ml_collections import ConfigDict
@@ -14,8 +20,8 @@ from ml_collections import ConfigDict
 from cldis_jax.configs import small_images
 
 
-def get_config(size: str = "full") -> ConfigDict:
-    config = small_images.get_config(size)
+def get_config(argument: str = "full") -> ConfigDict:
+    config = small_images.get_config(argument)
     config.data.source = "scenes"
     config.data.holdout = 0.02
     return config

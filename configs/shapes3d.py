@@ -1,20 +1,18 @@
-"""CL-Dis on Shapes3D (TFDS), 64x64, every image seen in training as in the literature.
+"""CL-Dis on Shapes3D (TFDS), 64x64. Training sees every image, as in the literature.
 
     tfds build shapes3d --file_format=array_record
     python -m cldis_jax.main --config=configs/shapes3d.py --workdir=runs/shapes3d
 
-One GPU; not run by us. `configs/shapes3d.py:cpu`: 32 px and a small net, as in configs/small_images.py.
+One GPU. Not run by us. Sizes and presets: configs/small_images.py.
 """
 
 from ml_collections import ConfigDict
 
-from cldis_jax.configs import scenes
+from cldis_jax.configs import small_images
 
 
-def get_config(size: str = "full") -> ConfigDict:
-    config = scenes.get_config(size)
+def get_config(argument: str = "full") -> ConfigDict:
+    config = small_images.get_config(argument)
     config.data.source = "tfds"
     config.data.name = "shapes3d"
-    config.data.channels = 3
-    config.data.holdout = 0.0
     return config

@@ -1,96 +1,173 @@
-"""CL-Dis on small images: what the configs of such sets share, 64 px on one GPU, or 32 px and a small net on a laptop.
+"""CL-Dis on small images: what the configs of such data sets share.
 
     python -m cldis_jax.main --config=configs/small_images.py:cpu --config.data.source=SOURCE --workdir=DIR
 
-Networks, prices and times were found on rendered scenes (docs/study_cpu, docs/study_long).
+The argument is `SIZE` or `SIZE,PRESET` (`full` and `best` where it is left out):
+
+    full   64 px, 100,000 steps; one GPU. Not run by us
+    long   32 px and a small network, 18,000 steps; two CPU cores
+    cpu    the same for 6,000 steps; two CPU cores, ten minutes
+    tiny   16 px, 60 steps; a smoke test, under a minute
+
+`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies/cpu, docs/studies/long). `paper` has the same
+networks, batch, steps and learning rate at each size, and the method of `closed_loop.paper()`.
 """
+
+import dataclasses
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from cldis_jax.configs import default
+from cldis_jax.configs import closed_loop
+from cldis_jax.runtime.errors import UserError
+
+Change = Callable[[ConfigDict], None]
 
 
-def get_config(size: str = "full") -> ConfigDict:
-    """The run at one size: full | long (cpu, thrice as long) | cpu | tiny."""
-    config = default.get_config()
+def get_config(argument: str = "full") -> ConfigDict:
+    """The config at `SIZE` or `SIZE,PRESET`.
+
+    Raises:
+      UserError: there is no such size or preset.
+    """
+    name, preset = parse(argument)
+    config = closed_loop.make(preset)
+    size = SIZES[name]
+    for change in size.scale + (size.best if preset == "best" else ()):
+        change(config)
+    return config
+
+
+def parse(argument: str, preset: str = "best") -> tuple[str, str]:
+    """(size, preset) of `SIZE` or `SIZE,PRESET`; `preset` is the one where none is named.
+
+    Raises:
+      UserError: there is no such size or preset.
+    """
+    size, comma, named = argument.partition(",")
+    if size not in SIZES:
+        raise UserError(f"unknown size {size!r}: choose from {', '.join(SIZES)}, e.g. configs/scenes.py:cpu")
+    if comma and named not in closed_loop.PRESETS:
+        presets = ", ".join(closed_loop.PRESETS)
+        raise UserError(f"unknown preset {named!r}: choose from {presets}, e.g. configs/scenes.py:cpu,paper")
+    return size, named or preset
+
+
+# --- Networks, images and length of the run: the same for every preset ---
+
+
+def one_gpu(config: ConfigDict) -> None:
+    """64 px, with half the widths of Diff-AE's celeba64."""
     config.data.batch_size = 64
-    config.diffusion.prediction = "v"
-    config.vae.capacity_form = "hinge"
-    config.vae.beta = 64.0  # the prices of `cpu` for four times the pixels
-    config.vae.beta_min = 8.0
-    config.vae.antithetic = True  # else the third hue may never wake
-    config.feedback.mode = "gain"
-    config.feedback.lead_capacity = 2.0
-    config.feedback.max_capacity = 14.0
-    config.feedback.reference = 1.5  # slow enough for one hue after the other to take a unit
-    side, channels = config.data.get_oneway_ref("image_size"), config.data.get_oneway_ref("channels")
-    config.vae.weight = 1 / (side * side * channels).to_float()  # a mean over pixels, as L_diff is
-    config.distillation.weight = 3e-4
-    config.distillation.listen_steps = 30_000  # else z_sem learns in units of its own what z_disen says later
-    config.distillation.weigh_units = True  # else z_sem has no unit left for what z_disen leaves out
-    config.model.standardize_z_sem = True  # nor one that the denoiser would hear
-    config.train.steps = 100_000
-    config.train.ema_decay = 0.999
-    config.model.conditioning = "cross_attention"  # the paper's AdaGN: two thirds of the DCI (docs/study_cpu)
     config.model.embed_dim = 256
     config.model.channel_multipliers = (1, 2, 2, 4)
     config.model.encoder_multipliers = (1, 2, 2, 4, 4)
-    if size == "full":
-        return config
+    config.train.steps = 100_000
+    config.train.ema_decay = 0.999
 
+
+def small_network(config: ConfigDict) -> None:
+    """32 px in patches of 4 x 4: few layers on 8 x 8 positions."""
     config.data.image_size = 32
     config.data.batch_size = 16
     config.model.patch_size = 4
-    config.model.num_res_blocks = 1
-    config.model.base_channels = 48  # as many as a patch has values: v-prediction passes the noise through
-    config.model.narrow_groups = True
+    config.model.base_channels = 48  # as many as a patch has values: with fewer, v-prediction cannot copy the noise
     config.model.embed_dim = 64
-    config.model.channel_multipliers = (1,)
     config.model.encoder_multipliers = (1, 1)
     config.model.attention_resolutions = (8,)
-    config.model.dropout = 0.0
-    config.train.learning_rate = 1e-3
-    config.train.ema_decay = 0.99
-    config.vae.beta = 16.0  # while C binds, one unit opens after the other
-    config.vae.beta_min = 2.0  # at 1 or less a hue may fill two units, at 4 the third hue may never wake
-    config.distillation.listen_steps = 4_000
-    config.train.steps = 18_000
-    config.train.picture_every = 1_500
-    config.checkpoint.every_steps = 500
-    if size == "long":
-        return config
+    shallow(config)
 
-    config.train.steps = 6_000
-    config.distillation.weight = 1e-3  # a short run hears most of what it knows from its teacher
-    config.distillation.listen_steps = 2_000
-    config.feedback.reference = 1.0
-    config.feedback.swap_probability = 0.5  # so the denoiser teaches q_phi, in one sample, to part floor and wall
-    config.feedback.swap_steps = 2_000  # by then they are parted
-    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/study_cpu
-    config.distillation.weigh_units = False
-    config.model.standardize_z_sem = False
-    if size == "cpu":
-        return config
 
-    if size != "tiny":
-        raise ValueError(f"the sizes are full, long, cpu and tiny, not {size!r}")
+def tiny_network(config: ConfigDict) -> None:
+    """16 px: the smallest network that has every part."""
     config.data.image_size = 16
     config.data.batch_size = 8
     config.model.patch_size = 2
     config.model.base_channels = 8
     config.model.embed_dim = 16
-    config.model.channel_multipliers = (1,)
     config.model.encoder_multipliers = (1,)
     config.model.attention_resolutions = ()
-    config.model.conditioning = "adagn"
-    config.feedback.swap_steps = 0
-    config.distillation.listen_steps = 0
     config.vae.base_channels = 8
     config.vae.hidden_dim = 32
     config.diffusion.decode_steps = 4
+    shallow(config)
+
+
+def shallow(config: ConfigDict) -> None:
+    """One level of one block, trained at a higher rate."""
+    config.model.num_res_blocks = 1
+    config.model.channel_multipliers = (1,)
+    config.model.narrow_groups = True
+    config.model.dropout = 0.0
+    config.train.learning_rate = 1e-3
+    config.train.ema_decay = 0.99
+
+
+def steps_18_000(config: ConfigDict) -> None:
+    config.train.steps = 18_000
+    config.train.picture_every = 1_500
+    config.checkpoint.every_steps = 500
+
+
+def steps_6_000(config: ConfigDict) -> None:
+    config.train.steps = 6_000
+    config.train.picture_every = 1_500
+    config.checkpoint.every_steps = 500
+
+
+def steps_60(config: ConfigDict) -> None:
     config.train.steps = 60
     config.train.log_every = 10
     config.train.picture_every = 1_000
     config.train.num_pictures = 4
     config.checkpoint.every_steps = 20
-    return config
+
+
+# --- The method at each size: for the preset `best` alone, which has the settings of `full` ---
+
+
+def prices_of_32_pixels(config: ConfigDict) -> None:
+    """A quarter of the pixels, a quarter of the prices of a nat."""
+    config.vae.beta = 16.0  # while C binds, one unit opens after the other
+    config.vae.beta_min = 2.0  # at 1 or less a hue may fill two units; at 4 the third hue may never be encoded
+
+
+def listen_4_000(config: ConfigDict) -> None:
+    config.distillation.listen_steps = 4_000
+
+
+def listen_and_swap_2_000(config: ConfigDict) -> None:
+    config.distillation.listen_steps = 2_000
+    config.feedback.swap_steps = 2_000  # by then floor and wall have a unit each
+
+
+def short_run(config: ConfigDict) -> None:
+    """What 6,000 steps need: more from the teacher, and a denoiser that moves q_phi too."""
+    config.distillation.weight = 1e-3
+    config.feedback.reference = 1.0
+    config.feedback.swap_probability = 0.5  # with one sample of z_disen, floor and wall part only so on every seed
+    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/studies/cpu
+    config.distillation.weigh_units = False
+    config.model.standardize_z_sem = False
+
+
+def smoke_test(config: ConfigDict) -> None:
+    """60 steps in which every loss is active from the first one."""
+    config.model.conditioning = "adagn"
+    config.distillation.listen_steps = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What a size changes in a preset. No two functions of a size set the same field."""
+
+    scale: tuple[Change, ...]
+    best: tuple[Change, ...]
+
+
+SIZES = {
+    "full": Size((one_gpu,), ()),
+    "long": Size((small_network, steps_18_000), (prices_of_32_pixels, listen_4_000)),
+    "cpu": Size((small_network, steps_6_000), (prices_of_32_pixels, short_run, listen_and_swap_2_000)),
+    "tiny": Size((tiny_network, steps_60), (prices_of_32_pixels, short_run, smoke_test)),
+}

@@ -1,40 +1,159 @@
 """Every config is valid and says what it should; every bad value gets one line that names it."""
 
+import importlib
+import inspect
 import pathlib
+import subprocess
+import sys
 
-import jax
 import numpy as np
 import pytest
-from absl import flags
 
 from cldis_jax import config as config_module
-from cldis_jax import describe, models
-from cldis_jax.configs import default, diffae_celeba64, scenes, sprites
-from cldis_jax.method import train_step
+from cldis_jax.configs import celeba, closed_loop, default, ffhq128, scenes, small_images, sprites
+from cldis_jax.runtime.errors import UserError
 
-CONFIGS = sorted(p.stem for p in pathlib.Path(default.__file__).parent.glob("*.py") if p.stem not in ("__init__",))
+FILES = sorted(path.stem for path in pathlib.Path(default.__file__).parent.glob("*.py"))
+CONFIGS = [name for name in FILES if name not in ("__init__", "closed_loop")]
+
+
+def module_of(name):
+    return importlib.import_module(f"cldis_jax.configs.{name}")
 
 
 def load(name):
-    return __import__(f"configs.{name}", fromlist=["get_config"]).get_config()
+    return module_of(name).get_config()
+
+
+def arguments_of(name):
+    """Every argument that a config file takes."""
+    if not inspect.signature(module_of(name).get_config).parameters:
+        return [()]
+    return [(f"{size}{preset}",) for size in small_images.SIZES for preset in ("", ",paper", ",best")]
+
+
+def fields(config, prefix=""):
+    """Every field by its dotted name."""
+    flat = {}
+    for key, value in config.items():
+        flat |= fields(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_valid_and_complete(name):
-    config = load(name)
-    config_module.validate(config)
-    assert set(describe_fields(config)) == set(describe_fields(default.get_config()))
-    module = __import__(f"configs.{name}", fromlist=["__doc__"])
+    complete = set(fields(default.get_config()))
+    for arguments in arguments_of(name):
+        config = module_of(name).get_config(*arguments)
+        config_module.validate(config)
+        assert set(fields(config)) == complete
     if name != "default":
-        assert f"configs/{name}.py" in module.__doc__
+        assert f"configs/{name}.py" in module_of(name).__doc__
 
 
-def describe_fields(config, prefix=""):
-    for key, value in config.items():
-        if hasattr(value, "items"):
-            yield from describe_fields(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_departure_from_a_preset_has_a_reason(name):
+    for arguments in arguments_of(name):
+        config = module_of(name).get_config(*arguments)
+        for preset in closed_loop.PRESETS:
+            theirs = fields(closed_loop.make(preset))
+            changed = {field: value for field, value in fields(config).items() if value != theirs[field]}
+            unexplained = [field for field, value in changed.items() if not closed_loop.reason(field, value)]
+            assert not unexplained, f"configs/{name}.py:{arguments} against {preset}: {unexplained}"
+
+
+def test_every_reason_is_of_a_field():
+    names = set(fields(default.get_config()))
+    for key in closed_loop.REASONS:
+        field = key.partition("=")[0]
+        assert field in names or any(name.startswith(field) for name in names if field.endswith("."))
+
+
+def test_presets():
+    """paper: what the paper states. best: what the studies chose. Their labels are the choices of the field."""
+    paper, best = closed_loop.paper(), closed_loop.best()
+    assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
+    assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
+    assert (best.diffusion.prediction, best.model.conditioning) == ("v", "cross_attention")
+    assert (best.vae.capacity_form, best.feedback.mode) == ("hinge", "gain")
+    assert best.vae.antithetic
+    assert best.distillation.weigh_units
+    assert best.model.standardize_z_sem
+    assert (paper.preset, best.preset) == ("paper", "best")
+    assert config_module.CHOICES["preset"] == tuple(closed_loop.PRESETS)
+
+
+@pytest.mark.parametrize("name", ["celeba", "ffhq128", "horse128", "bedroom128"])
+def test_the_photographs_have_the_papers_preset_but_for_data_network_and_steps(name):
+    config, paper = fields(load(name)), fields(closed_loop.paper())
+    changed = {field for field in config if config[field] != paper[field]}
+    assert config["preset"] == "paper"
+    assert {field for field in changed if not field.startswith(("data.", "model."))} == {"train.steps"}
+    assert not changed & {"model.conditioning", "model.standardize_z_sem"}
+
+
+@pytest.mark.parametrize("size", list(small_images.SIZES))
+def test_the_papers_preset_at_every_size_changes_scale_alone(size):
+    """Networks, images, and length and rate of the run are those of `best` at that size; the method is the paper's."""
+    ours, paper = fields(scenes.get_config(f"{size},paper")), fields(closed_loop.paper())
+    best = fields(scenes.get_config(size))
+    changed = {field for field in ours if ours[field] != paper[field]}
+    method = ("diffusion.", "vae.", "distillation.", "feedback.", "model.conditioning", "model.standardize_z_sem")
+    in_network = {"vae.base_channels", "vae.hidden_dim", "diffusion.decode_steps"}
+    assert not {field for field in changed if field.startswith(method)} - in_network
+    assert {field: ours[field] for field in changed} == {field: best[field] for field in changed}
+    assert scenes.get_config(f"{size},best") == scenes.get_config(size)
+
+
+def test_no_two_functions_of_a_size_set_the_same_field():
+    for name, size in small_images.SIZES.items():
+        seen = {}
+        for change in size.scale + size.best:
+            config = closed_loop.best()
+            before = fields(config)
+            change(config)
+            after = fields(config)
+            own = {field for field in after if after[field] != before[field] and field != "vae.weight"}
+            for field in own:
+                assert field not in seen, f"{name}: {seen[field]} and {change.__name__} both set {field}"
+                seen[field] = change.__name__
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "message"),
+    [
+        (scenes, "huge", "unknown size 'huge': choose from full, long, cpu, tiny"),
+        (scenes, "", "unknown size ''"),
+        (sprites, "cpu,worst", "unknown preset 'worst': choose from paper, best"),
+        (scenes, "cpu,", "unknown preset ''"),
+        (celeba, "huge,paper", "unknown size 'huge'"),
+        (celeba, "full,worst", "unknown preset 'worst'"),
+    ],
+)
+def test_unknown_sizes_and_presets_name_the_valid_ones(module, argument, message):
+    with pytest.raises(UserError, match="unknown") as error:
+        module.get_config(argument)
+    assert message in str(error.value)
+
+
+def test_the_command_line_takes_a_size_and_a_preset():
+    words = [sys.executable, "-m", "cldis_jax.describe", "--config=configs/scenes.py:long,paper", "--diff"]
+    done = subprocess.run([*words, "--config.model.latent_dim=20"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert rows["model.latent_dim"].endswith("set on the command line")
+    assert "18000" in rows["train.steps"]
+    assert "diffusion.prediction" not in rows
+    best = subprocess.run([*words, "--against=best"], capture_output=True, text=True)
+    assert "the paper's (Diff-AE's) target" in best.stdout
+
+
+def test_celeba_takes_the_other_preset_with_the_same_network():
+    best = celeba.get_config("full,best")
+    assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "v", 32)
+    assert best.model.channel_multipliers == ffhq128.closed_loop.paper().model.channel_multipliers
+    assert celeba.get_config("cpu").preset == "best"
+    assert celeba.get_config("cpu,paper").preset == "paper"
 
 
 def test_baselines_are_switches():
@@ -49,6 +168,7 @@ def test_baselines_are_switches():
         ("model.latent_dim", 0, "model.latent_dim=0"),
         ("distillation.weight", -1.0, "distillation.weight=-1.0"),
         ("vae.weight", -0.5, "vae.weight"),
+        ("preset", "worst", "preset='worst' is not one of: paper, best"),
         ("data.source", "imagenet", "scenes, sprites, folder, tfds"),
         ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
         ("distillation.form", "l1", "kl, mse, softmax"),
@@ -67,9 +187,8 @@ def test_baselines_are_switches():
     ],
 )
 def test_bad_values_are_named(tiny, field, value, message):
-    section, name = field.split(".")
     with tiny.ignore_type():
-        tiny[section][name] = value
+        tiny.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=r".") as error:
         config_module.validate(tiny)
     assert message in str(error.value)
@@ -104,37 +223,6 @@ def test_the_softmax_of_all_units_weighs_none_of_them(tiny):
     tiny.distillation.form = "softmax"
     with pytest.raises(config_module.ConfigError, match=r"weigh_units=True needs distillation.form kl or mse"):
         config_module.validate(tiny)
-
-
-def test_nothing_is_described_for_no_device():
-    with pytest.raises(flags.IllegalFlagValueError, match="devices=0"):
-        flags.FLAGS["devices"].parse("0")
-
-
-def test_describe_counts_what_a_state_holds(tiny):
-    tiny.data.batch_size = 8
-    facts = describe.describe(tiny, 4)
-    tree = jax.eval_shape(lambda: train_step.create_state(models.make_networks(tiny), tiny))
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    assert facts["state_bytes"] == pytest.approx(held, rel=1e-3)
-    assert facts["parameters"]["total"] == sum(leaf.size for leaf in jax.tree.leaves(tree.params))
-    assert facts["local_batch"] == 2
-
-
-@pytest.mark.slow
-def test_describe_counts_parameters_bytes_and_flops():
-    """Diff-AE's celeba64: its published counts; float32 parameters, EMA and two Adam moments; 6 FLOPs a MAC."""
-    facts = describe.describe(diffae_celeba64.get_config(), 4)
-    assert facts["parameters"] == {
-        "unet": 71_518_723,
-        "semantic_encoder": 19_320_512,
-        "beta_vae": 0,
-        "total": 90_839_235,
-    }
-    assert facts["state_bytes"] == pytest.approx(16 * 90_839_235, rel=1e-3)
-    # 89 GFLOP with every tap of every convolution; XLA leaves out the taps that fall on padding.
-    assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.08)
-    assert facts["local_batch"] == 32
 
 
 def test_where_the_denoiser_may_teach_the_vae_both_losses_are_means_over_pixels():

@@ -10,8 +10,10 @@ from PIL import Image
 
 from cldis_jax import api
 from cldis_jax.api import editor as editing
+from cldis_jax.api.edits import edit
 from cldis_jax.data import files as image_files
 from cldis_jax.runtime import report
+from cldis_jax.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -22,7 +24,7 @@ class Additive:
     image_shape = (1, 4, 1)
     has_diffusion = True
 
-    def encode(self, images):
+    def represent(self, images, latent):
         return images[:, 0, :, 0] / 2
 
     def encode_noise(self, images, z, num_steps):
@@ -47,21 +49,13 @@ def test_encode_then_decode():
 def test_traversal_moves_one_latent_by_standard_deviations():
     std = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
     shifts = np.array([-2.0, 0.0, 1.0])
-    grid = EDITOR.traverse(EDITOR.encode(IMAGES[:1]), np.diag(std)[[3, 1]], shifts)
-    assert grid.shape == (2, 3, 1, 4, 1)
+    grid = EDITOR.traverse(EDITOR.encode(IMAGES[:9]), np.diag(std)[[3, 1]], shifts)
+    assert grid.shape == (2, 9, 3, 1, 4, 1)
     for row, k in enumerate((3, 1)):
         for column, shift in enumerate(shifts):
-            expected = IMAGES[0].copy()
-            expected[0, k, 0] += shift * std[k]
-            np.testing.assert_allclose(grid[row, column], expected, atol=1e-5)
-
-
-def test_directions_are_in_deviations():
-    directions = np.array([[0.6, 0.0], [0.8, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    steps = editing.direction_steps(directions, np.array([1.0, 2.0, 3.0, 4.0]), 4)
-    np.testing.assert_allclose(steps, [[0.6, 1.6, 0, 0], [0, 0, 3, 0]])
-    with pytest.raises(ValueError, match=r"\(4, 2\).*don't fit a z of 5"):
-        editing.direction_steps(directions, np.ones(4), 5)
+            expected = IMAGES[:9].copy()
+            expected[:, 0, k, 0] += shift * std[k]
+            np.testing.assert_allclose(grid[row, :, column], expected, atol=1e-5)
 
 
 def test_several_shifts_at_once():
@@ -95,26 +89,27 @@ def test_slerp_is_on_the_great_circle():
 
 
 def test_reconstructions_with_both_kinds_of_noise():
-    kinds = EDITOR.reconstructions(IMAGES, seed=1)
+    kinds = EDITOR.reconstruct(IMAGES, seed=1)
     assert list(kinds) == ["original", "inferred x_T", "random x_T"]
     np.testing.assert_allclose(kinds["inferred x_T"], IMAGES, atol=1e-5)
     noise = kinds["random x_T"] - EDITOR.encode(IMAGES).z[:, None, :, None]
     assert 0.7 < noise.std() < 1.3
-    np.testing.assert_array_equal(kinds["random x_T"], EDITOR.reconstructions(IMAGES, seed=1)["random x_T"])
+    np.testing.assert_array_equal(kinds["random x_T"], EDITOR.reconstruct(IMAGES, seed=1)["random x_T"])
 
 
 def test_rows_and_shifts():
-    assert editing.parse_rows("all", 3, "dimension") == [0, 1, 2]
-    assert editing.parse_rows("2,0", 3, "dimension") == [2, 0]
-    assert editing.parse_shifts("3=+2.0,7=-1", 8, "dimension") == {3: 2.0, 7: -1.0}
+    axes = api.Axes(np.eye(8), [5, 2, 0, 1, 3, 4, 6, 7], "dimension", "z_sem")
+    assert editing.parse_rows("all", axes) == axes.order
+    assert editing.parse_rows("2,0", axes) == [2, 0]
+    assert editing.parse_shifts("3=+2.0,7=-1", axes) == {3: 2.0, 7: -1.0}
     for text, message in (("3=+2,3=1", "twice"), ("3", "pairs such as"), ("3=x", "pairs such as"), ("3=nan", "pairs")):
-        with pytest.raises(ValueError, match=message):
-            editing.parse_shifts(text, 8, "dimension")
+        with pytest.raises(UserError, match=message):
+            editing.parse_shifts(text, axes)
     for text in ("8=1", "-1=1"):
-        with pytest.raises(ValueError, match=r"out of range: there are 8, numbered 0 to 7"):
-            editing.parse_shifts(text, 8, "dimension")
-    with pytest.raises(ValueError, match="'x' is not the number of a direction"):
-        editing.parse_rows("x", 8, "direction")
+        with pytest.raises(UserError, match=r"out of range: there are 8, numbered 0 to 7"):
+            editing.parse_shifts(text, axes)
+    with pytest.raises(UserError, match="'x' is not the number of a direction"):
+        editing.parse_rows("x", axes._replace(kind="direction"))
 
 
 def test_a_vae_alone_edits_through_its_decoder(untrained_workdir):
@@ -124,13 +119,11 @@ def test_a_vae_alone_edits_through_its_decoder(untrained_workdir):
     code = editor.encode(images)
     assert code.x_T is None
     np.testing.assert_allclose(editor.decode(code), bundle.decode_vae(code.z), atol=1e-6)
-    grid = editor.traverse(
-        editing.Code(code.z[:1], None), editing.latent_steps(bundle, "z_disen"), np.array([0.0, 2.0])
-    )
-    assert grid.shape == (10, 2, 16, 16, 3)
-    np.testing.assert_allclose(grid[4, 0], editor.decode(code)[0], atol=1e-5)
-    assert list(editor.reconstructions(images, 0)) == ["original", "VAE"]
-    assert editor.interpolate(editing.Code(code.z[:1], None), editing.Code(code.z[1:], None), 3).shape[0] == 3
+    grid = editor.traverse(code, api.axes(bundle, "z_disen").steps, np.array([0.0, 2.0]))
+    assert grid.shape == (10, 2, 2, 16, 16, 3)
+    np.testing.assert_allclose(grid[4, :, 0], editor.decode(code), atol=1e-5)
+    assert list(editor.reconstruct(images)) == ["original", "VAE"]
+    assert editor.interpolate(code.take(slice(0, 1)), code.take(slice(1, 2)), 3).shape[0] == 3
 
 
 @pytest.fixture
@@ -190,7 +183,29 @@ def test_an_input_is_never_replaced(photos):
         image_files.Outputs(str(photos / "grey.png"), [])
 
 
-def edit(*arguments):
+def test_edits_without_flags(untrained_workdir, photos, tmp_path):
+    bundle = api.load(untrained_workdir)
+    axes, images = api.axes(bundle, "z_sem"), image_files.find(str(photos / "grey.png"))
+    fast = {"encode_steps": 2, "decode_steps": 2, "columns": 2, "animation": "none"}
+    results = edit(bundle, axes, images, str(tmp_path / "out"), traverse="3", shifts="3=2", reconstruct=True, **fast)
+    assert results == report.read_json(tmp_path / "out" / "edit.json")
+    assert results["workdir"] == untrained_workdir
+    written = ["grey_traverse.png", "grey_set.png", "reconstructions.png", "grey_inferred_x_T.png"]
+    assert results["files"] == [*written, "grey_random_x_T.png"]
+    moved = bundle.z_std[3] * 2 * np.eye(10, dtype=np.float32)[3:4]
+    code = api.Editor(bundle, "z_sem", 2, 2).encode(image_files.read(images, 16, 3, "center"))
+    expected = np.asarray(bundle.decode(code.x_T, code.z + moved, 2))[0]
+    found = np.asarray(Image.open(tmp_path / "out" / "grey_set.png"), np.float32) / 127.5 - 1
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    for arguments, message in (({}, "nothing to do"), ({"interpolate": images}, "takes two images, got 1")):
+        with pytest.raises(UserError, match=message):
+            edit(bundle, axes, images, str(tmp_path / "none"), **arguments)
+    with pytest.raises(image_files.ImageFileError, match="would replace an input"):
+        edit(bundle, axes, [photos / "grey.png", photos / "grey_set.png"], str(photos), shifts="3=2")
+    assert not (tmp_path / "none").exists()
+
+
+def run_binary(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "cldis_jax.edit", *map(str, arguments)], capture_output=True, text=True
     )
@@ -202,7 +217,7 @@ def test_command_line(untrained_workdir, photos, tmp_path):
     pair = photos / "grey.png", photos / "photo.jpg"
     arguments = [f"--workdir={untrained_workdir}", f"--images={photos}", f"--out={out}", "--encode_steps=8"]
     arguments += ["--traverse=3,7", "--columns=3", "--frames=4", "--animation=gif", "--set", "3=+2.0,7=-1"]
-    done = edit(*arguments, "--interpolate", *pair, "--reconstruct")
+    done = run_binary(*arguments, "--interpolate", *pair, "--reconstruct")
     assert done.returncode == 0, done.stderr
     assert {file: file.read_bytes() for file in photos.iterdir()} == before
     results = report.read_json(out / "edit.json")
@@ -222,7 +237,7 @@ def test_bad_input_is_one_line_and_writes_nothing(untrained_workdir, photos, tmp
         ([f"--workdir={untrained_workdir}", *common, "--traverse=10"], "dimension 10 is out of range"),
         ([f"--workdir={tmp_path / 'none'}", *common, "--traverse=all"], "no checkpoint in"),
     ):
-        done = edit(*arguments)
+        done = run_binary(*arguments)
         assert done.returncode == 1
         assert done.stderr.strip().splitlines()[-1].startswith("error: ")
         assert message in done.stderr

@@ -7,18 +7,24 @@ import pathlib
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api, cli, data
+from cldis_jax import api, data
+from cldis_jax.api import codes
 from cldis_jax.configs import scenes
 from cldis_jax.data import subset
-from cldis_jax.evaluation import decoded, labelled, registry, tables
+from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
+from cldis_jax.method import diffusion
 from cldis_jax.metrics.content_tracking import SPAN
+from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.navigation import results as navigation_results
+from cldis_jax.runtime import checkpoint
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.training import train
 
 SMALL = {"num_images": 600, "num_train": 300, "num_test": 150, "seeds": 2, "num_decoded": 8, "decode_steps": (2,)}
@@ -82,16 +88,17 @@ def test_the_binary_writes_json_csv_and_markdown(workdir, tmp_path):
 
 
 WHILE_TRAINING_GOES_ON = """
-from cldis_jax import api, checkpoint, cli, evaluate
+from cldis_jax import api, cli, evaluate
+from cldis_jax.runtime import checkpoint
 
-load, loaded = api.load, []
+load_at, loaded = api.Bundle.at, [8]
 
-def load_once(workdir, step=None, **where):  # as if a checkpoint were gone as soon as it has been read
+def load_once(self, step):  # as if a checkpoint were removed as soon as it has been read
     assert step not in loaded
     loaded.append(step)
-    return load(workdir, step, **where)
+    return load_at(self, step)
 
-api.load, checkpoint.kept_steps = load_once, lambda workdir: [2, 4, 8]
+api.Bundle.at, checkpoint.kept_steps = load_once, lambda workdir: [2, 4, 8]
 cli.run(evaluate.main)
 """
 
@@ -104,13 +111,46 @@ def test_last_and_best_of_the_checkpoints_kept(workdir, tmp_path, metrics):
     asked = (f"--metrics={metrics}", "--step=last,best", f"--workdir={workdir}", f"--out={tmp_path}")
     done = run_python("-c", WHILE_TRAINING_GOES_ON, *asked, *small)
     assert done.returncode == 0, done.stderr
-    assert "step 2: passed over, no checkpoint of step 2" in done.stdout
+    assert "step 2: skipped, no checkpoint of step 2" in done.stdout
     last, best = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("evaluate", "evaluate_best"))
     assert last["settings"]["step"] == steps[-1]
     assert best["settings"]["step"] in steps
     assert best["mig"]["mig"]["mean"] >= last["mig"]["mig"]["mean"]
     for folder in (tmp_path, tmp_path / "evaluate_best"):
         assert (folder / "content_tracking_changes.png").exists() == ("content_tracking" in metrics)
+
+
+def test_the_encoder_is_traced_once_for_several_checkpoints(context, workdir, monkeypatch):
+    traced = []
+
+    def apply(self, *arguments, **options):
+        traced.append(self)
+        return nn.Module.apply(self, *arguments, **options)
+
+    monkeypatch.setattr(SemanticEncoder, "apply", apply)
+    newest = api.load(workdir)
+    settings = registry.Settings(workdir, **(SMALL | {"num_images": 450}))
+    monkeypatch.setattr(checkpoint, "kept_steps", lambda workdir: [4, 8])
+    found = run.best(newest, "mig", settings)
+    assert found.step in (4, 8)
+    older = newest.at(4)
+    assert older.functions is newest.functions
+    different = jax.tree.map(lambda a, b: np.abs(a - b).max() > 0, older.ema.params, newest.ema.params)
+    assert any(jax.tree.leaves(different))
+    assert len(traced) == 1
+
+
+def test_scores_without_flags(context, tmp_path):
+    settings = dataclasses.replace(context.settings, seeds=1, floor_seeds=0, out=str(tmp_path), pictures=False)
+    results = run.evaluate(context.bundle, ["mig", "sap"], settings, "mine")
+    assert list(results) == ["mig", "sap"]
+    written = json.loads((tmp_path / "mine.json").read_text())
+    assert {name: written[name] for name in results} == results
+    assert written["settings"]["metrics"] == ["mig", "sap"]
+    nowhere = dataclasses.replace(settings, workdir="", out="")
+    assert run.evaluate(context.bundle, ["mig"], nowhere)["mig"] == results["mig"]
+    with pytest.raises(UserError, match="--metrics is empty; choose from factor_vae, "):
+        run.evaluate(context.bundle, [], settings)
 
 
 def test_a_step_that_is_not_there_or_not_ranked_is_one_clear_line(workdir, tmp_path):
@@ -126,9 +166,10 @@ def test_a_step_that_is_not_there_or_not_ranked_is_one_clear_line(workdir, tmp_p
 
 def test_bad_input_is_one_clear_line(workdir):
     before = sorted(path.name for path in pathlib.Path(workdir).iterdir())
-    done = run_binary(f"--workdir={workdir}", "--metrics=mgi")
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: --metrics: 'mgi' is unknown; choose from factor_vae")
+    for metrics, message in (("mgi", "--metrics: 'mgi' is unknown"), ("", "--metrics is empty")):
+        done = run_binary(f"--workdir={workdir}", f"--metrics={metrics}")
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith(f"error: {message}; choose from factor_vae")
     assert sorted(path.name for path in pathlib.Path(workdir).iterdir()) == before
 
 
@@ -145,7 +186,7 @@ def test_bad_input_is_one_clear_line(workdir):
     ],
 )
 def test_what_is_missing_is_said_before_any_work(context, metric, settings, message):
-    with pytest.raises(cli.USER_ERRORS, match=message):
+    with pytest.raises(UserError, match=message):
         registry.check(with_settings(context, **settings), [metric])
 
 
@@ -170,9 +211,9 @@ def test_one_direction_is_too_few(context, monkeypatch):
 def test_weights_of_another_network_are_said_before_any_work(context, tmp_path):
     path = str(tmp_path / "other.npz")
     np.savez(path, weight=np.zeros(3))
-    with pytest.raises(ValueError, match="not the Inception weights expected"):
+    with pytest.raises(UserError, match="not the Inception weights expected"):
         registry.check(with_settings(context, inception_weights=path), ["fid"])
-    with pytest.raises(ValueError, match="not the LPIPS weights expected"):
+    with pytest.raises(UserError, match="not the LPIPS weights expected"):
         registry.check(with_settings(context, lpips_weights=(path,)), ["reconstruction"])
 
 
@@ -186,9 +227,10 @@ def test_images_that_lpips_cannot_take_are_said_before_any_work(context, monkeyp
 SECOND_METRIC_FAILS = """
 from cldis_jax.evaluation import registry
 from cldis_jax import cli, evaluate
+from cldis_jax.runtime.errors import UserError
 
 def fail(context):
-    raise ValueError("out of luck")
+    raise UserError("out of luck")
 
 registry.METRICS["sap"] = registry.METRICS["sap"]._replace(measure=fail)
 cli.run(evaluate.main)
@@ -329,9 +371,9 @@ def test_fid_of_the_decoded_images(context, tmp_path, monkeypatch):
     small = with_settings(context, num_generated=40, workdir=str(tmp_path), inception_weights=weights)
     assert registry.METRICS["fid"].measure(small)["fid"]["mean"] > 0
     assert len(list((tmp_path / "fid_statistics").iterdir())) == 1
-    monkeypatch.setattr(decoded.pictures, "random_noise", lambda *_: None)
-    monkeypatch.setattr(type(context.bundle), "decode", lambda self, x_T, z, num_steps: originals.pop(0))
-    originals = [decoded.images_of(small, rows) for rows, _ in decoded.batches(subset(small.pool, 40, 0), "")]
+    monkeypatch.setattr(api.Editor, "generate", lambda self, z, seed: originals.pop(0))
+    indices = subset(small.pool, 40, 0)
+    originals = [decoded.images_of(small, indices[rows]) for rows, _ in codes.batches(40, decoded.BATCH)]
     assert registry.METRICS["fid"].measure(small)["fid"]["mean"] == pytest.approx(0, abs=1e-4)
 
 
@@ -353,10 +395,10 @@ def test_fid_statistics_are_of_one_network_and_one_set(context, tmp_path):
 
 def test_another_images_z_is_never_the_same_image(context, monkeypatch):
     """33 images leave one for the last batch, which within that batch could only be compared with itself."""
-    codes, own = [], []
+    seen, own = [], []
 
     def output(self, params, x_t, t, z):
-        codes.append(np.asarray(z))
+        seen.append(np.asarray(z))
         return 0 * x_t
 
     def target(schedule, prediction, images, t, eps):
@@ -365,10 +407,10 @@ def test_another_images_z_is_never_the_same_image(context, monkeypatch):
 
     monkeypatch.setattr(type(context.bundle), "encode", lambda self, images: np.asarray(images).mean((1, 2)))
     monkeypatch.setattr(api.Functions, "output", output)
-    monkeypatch.setattr(decoded.diffusion, "prediction_target", target)
+    monkeypatch.setattr(diffusion, "prediction_target", target)
     with jax.disable_jit():
         registry.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
-    right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(codes[3:5], own[3:5]))  # of the last batch
+    right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(seen[3:5], own[3:5]))  # of the last batch
     assert right.max() < 1e-6
     assert shuffled.min() > 1e-6
 
@@ -498,7 +540,7 @@ def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
 
 
 def test_a_missing_tracker_is_said_before_any_work(context):
-    with pytest.raises(ValueError, match="needs the path of its checkpoint"):
+    with pytest.raises(UserError, match="needs the path of its checkpoint"):
         registry.check(with_settings(context, tracker="tapir"), ["content_tracking"])
 
 

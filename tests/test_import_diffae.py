@@ -12,12 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 # ruff: noqa: E402
-from cldis_jax import api, import_diffae, models
+from cldis_jax import api, models
 from cldis_jax.config import validate
 from cldis_jax.configs import celeba, default, diffae_celeba64, diffae_ffhq128, diffae_ffhq256, ffhq128
-from cldis_jax.diffae_import import weights
+from cldis_jax.diffae_import import importing, weights
 from cldis_jax.method import train_step
 from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import store as prior_store
 from cldis_jax.runtime import checkpoint, report, torch_files
 from cldis_jax.training import workdir
 from tests import reference_modules
@@ -66,7 +67,7 @@ def imported(tmp_path_factory):
     config = small_config(num_heads=2)
     net = lightning_file(folder / "last.ckpt", config, latent=True)
     workdir = str(folder / "workdir")
-    results = import_diffae.import_checkpoint(config, str(folder / "last.ckpt"), workdir, "ema_model", None)
+    results = importing.import_checkpoint(config, str(folder / "last.ckpt"), workdir, "ema_model", None)
     return workdir, results, net
 
 
@@ -92,7 +93,7 @@ def test_outputs_equal_the_reference_layout(imported):
 
 def test_latent_net_equals_the_reference_layout(imported):
     workdir, _, net = imported
-    prior = prior_method.load(workdir)
+    prior = prior_store.load(workdir)
     z, t = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32), np.array([0, 10, 500, 999])
     with torch.no_grad():
         expected = net.latent_net(torch.tensor(z), torch.tensor(t))
@@ -185,7 +186,7 @@ def test_wrong_architecture_lists_everything_and_writes_nothing(tmp_path):
     config.model.embed_dim = 24
     config.model.attention_resolutions = (16,)
     with pytest.raises(weights.WeightsError) as error:
-        import_diffae.import_checkpoint(config, str(tmp_path / "last.ckpt"), str(tmp_path / "w"), "ema_model", None)
+        importing.import_checkpoint(config, str(tmp_path / "last.ckpt"), str(tmp_path / "w"), "ema_model", None)
     message = str(error.value)
     assert "another shape: time_embed.time_embed.2.weight is (20, 20), our unet/time_1/layer/kernel (24, 24)" in message
     assert "no place for: input_blocks.4.1.qkv.weight (192, 64, 1)" in message
@@ -196,7 +197,7 @@ def test_wrong_architecture_lists_everything_and_writes_nothing(tmp_path):
 
 def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
     lightning_file(tmp_path / "last.ckpt", small_config(), latent=True, moments=False)
-    results = import_diffae.import_checkpoint(
+    results = importing.import_checkpoint(
         small_config(), str(tmp_path / "last.ckpt"), str(tmp_path / "a"), "model", None
     )
     assert results["moments_from"] == "assumed"
@@ -208,7 +209,7 @@ def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
 
     latents = {"conds": torch.zeros(5, 12), "conds_mean": torch.full((1, 12), 3.0), "conds_std": torch.ones(1, 12)}
     torch.save(latents, tmp_path / "latent.pkl")
-    import_diffae.import_checkpoint(
+    importing.import_checkpoint(
         small_config(), str(tmp_path / "last.ckpt"), str(tmp_path / "b"), "model", str(tmp_path / "latent.pkl")
     )
     np.testing.assert_allclose(api.load(str(tmp_path / "b")).z_mean, 3.0, rtol=1e-6)
@@ -248,12 +249,12 @@ def test_configs_that_are_no_reference_diffae(field, value, named, tmp_path):
     section, name = field.split(".")
     config[section][name] = value
     with pytest.raises(ValueError, match=named):
-        import_diffae.import_checkpoint(config, "absent.ckpt", str(tmp_path / "w"), "ema_model", None)
+        importing.import_checkpoint(config, "absent.ckpt", str(tmp_path / "w"), "ema_model", None)
 
 
 def test_bad_files_and_workdirs(tmp_path):
     def run(path, workdir="w", net="ema_model"):
-        import_diffae.import_checkpoint(small_config(), str(tmp_path / path), str(tmp_path / workdir), net, None)
+        importing.import_checkpoint(small_config(), str(tmp_path / path), str(tmp_path / workdir), net, None)
 
     with pytest.raises(ValueError, match=r"no checkpoint file .*absent\.ckpt"):
         run("absent.ckpt")

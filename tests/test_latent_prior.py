@@ -11,8 +11,10 @@ import pytest
 from cldis_jax import api
 from cldis_jax.models import pixels
 from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import store
 from cldis_jax.prior import training as prior_training
-from cldis_jax.runtime import checkpoint
+from cldis_jax.runtime import checkpoint, report
+from cldis_jax.runtime.errors import UserError
 
 KEY = jax.random.key(0)
 
@@ -111,9 +113,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(bundle, tmp_path):
     whole = prior_training.fit(str(tmp_path / "whole"), bundle, bundle_config(bundle, 200))
     prior_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 100))
     prior_training.fit(str(tmp_path / "halves"), bundle, bundle_config(bundle, 200))
-    priors = [prior_method.load(str(tmp_path / name)) for name in ("whole", "halves")]
+    priors = [store.load(str(tmp_path / name)) for name in ("whole", "halves")]
     assert [prior.step for prior in priors] == [200, 200]
-    prior_method.check_trainable(str(tmp_path / "whole"))
+    store.check_trainable(str(tmp_path / "whole"))
     jax.tree.map(np.testing.assert_array_equal, priors[0].averages, priors[1].averages)
     assert whole["num_codes"] == 40
     assert np.isfinite(whole["loss"])
@@ -125,28 +127,43 @@ def test_a_prior_of_another_config_is_refused(bundle, tmp_path):
     prior_training.fit(str(tmp_path), bundle, bundle_config(bundle, 100))
     other = bundle_config(bundle, 100)
     other.model.hidden_dim = 32
-    with pytest.raises(ValueError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
         prior_training.fit(str(tmp_path), bundle, other)
-    assert prior_method.load(str(tmp_path)).config.model.hidden_dim == 64
+    assert store.load(str(tmp_path)).config.model.hidden_dim == 64
+
+
+def test_a_prior_is_trained_without_flags(bundle, tmp_path):
+    small = {"num_images": 20, "num_layers": 2, "hidden_dim": 8, "steps": 3, "batch_size": 4, "learning_rate": 1e-3}
+    results = prior_training.train_prior(bundle, str(tmp_path), **small)
+    assert results == report.read_json(tmp_path / "latent_prior.json")
+    assert (results["num_codes"], results["steps"]) == (20, 3)
+    assert store.load(str(tmp_path)).config.model.hidden_dim == 8
+    for wrong, message in (
+        ({"num_layers": 1}, "num_layers=1 must be at least 2"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
+        ({"hidden_dim": 9}, r"model\.hidden_dim: 8 in the workdir, 9 asked for"),
+    ):
+        with pytest.raises(UserError if "hidden_dim" not in wrong else checkpoint.CheckpointError, match=message):
+            prior_training.train_prior(bundle, str(tmp_path), **(small | wrong))
 
 
 def test_a_prior_without_its_optimiser_is_not_trained_on(tmp_path):
     config = small_config()
     averages = prior_method.create_state(config, np.zeros(2, np.float32), np.ones(2, np.float32)).ema
-    prior_method.check_trainable(str(tmp_path))
-    prior_method.save(str(tmp_path), config, averages, 5)
+    store.check_trainable(str(tmp_path))
+    store.save(str(tmp_path), config, averages, 5)
     with pytest.raises(checkpoint.CheckpointError, match=r"came with an import.*cldis_jax\.sample.*--prior=latent"):
-        prior_method.check_trainable(str(tmp_path))
+        store.check_trainable(str(tmp_path))
 
 
 def test_a_training_killed_before_its_first_save_leaves_no_prior(tmp_path):
-    with checkpoint.Checkpoints(prior_method.prior_dir(str(tmp_path))):
+    with checkpoint.Checkpoints(store.prior_dir(str(tmp_path))):
         pass
-    assert not prior_method.exists(str(tmp_path))
+    assert not store.exists(str(tmp_path))
     with pytest.raises(checkpoint.CheckpointError, match="no latent prior in"):
-        prior_method.load(str(tmp_path))
+        store.load(str(tmp_path))
 
 
 def test_no_prior(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match=r"train one with python -m cldis_jax\.latent_prior"):
-        prior_method.load(str(tmp_path))
+        store.load(str(tmp_path))

@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from cldis_jax import api
+from cldis_jax.navigation import decoders, run
 from cldis_jax.navigation import method as navigation_method
 from cldis_jax.navigation import results as navigation_results
 from cldis_jax.navigation import search as navigation_search
 from cldis_jax.runtime import checkpoint, report
+from cldis_jax.runtime.errors import UserError
 from tests import random_params
 
 CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
@@ -63,7 +65,10 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(bundle, tmp_path)
     config.train.steps = 2
     navigation_search.Search(config, bundle, CODES).fit(str(tmp_path))
     before = (tmp_path / "scalars.jsonl").read_text()
-    with pytest.raises(ValueError, match=r"other settings.*max_shift: 6.0 in the workdir, 3.0 asked for"):
+    with pytest.raises(
+        checkpoint.CheckpointError,
+        match=r"(?s)a search of another config.*max_shift: 6.0 in the workdir, 3.0 asked for",
+    ):
         navigation_search.Search(small_config(decoder="vae", max_shift=3.0), bundle, CODES).fit(str(tmp_path))
     assert (tmp_path / "scalars.jsonl").read_text() == before
 
@@ -88,9 +93,9 @@ def test_a_gradient_that_is_not_finite_is_noticed_where_the_loss_is(bundle, tmp_
 
 
 def test_a_batch_must_suit_the_devices():
-    navigation_search.check_devices(small_config(), 4)
+    decoders.check_devices(small_config(), 4)
     with pytest.raises(ValueError, match="--batch_size=4 is not divisible by the 3 devices"):
-        navigation_search.check_devices(small_config(), 3)
+        decoders.check_devices(small_config(), 3)
 
 
 def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys):
@@ -106,15 +111,20 @@ def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys
     (line,) = capsys.readouterr().out.splitlines()
     assert "directions of step 7, the model is of step 0" in line
 
+    with pytest.raises(UserError, match="directions of z_sem, not of --latent=z_disen"):
+        navigation_results.Directions.load(tmp_path / "directions.npz", bundle, "z_disen")
+    found._replace(A=np.eye(9), scales=np.ones(9)).save(tmp_path / "directions.npz")
+    with pytest.raises(UserError, match=r"\(9, 9\) with scales \(9,\) don't fit a z of 10"):
+        navigation_results.Directions.load(tmp_path / "directions.npz", bundle)
     (tmp_path / "directions.npz").write_bytes(b"none")
-    with pytest.raises(ValueError, match="can't be read as directions"):
+    with pytest.raises(UserError, match="can't be read as directions"):
         navigation_results.Directions.load(tmp_path / "directions.npz", bundle)
 
 
 @pytest.mark.parametrize("decoder", ["ddim", "x0", "vae"])
 def test_every_decoder_passes_a_gradient_to_z(bundle, decoder):
     config = small_config(decoder=decoder)
-    decode = navigation_search.make_decoder(config, bundle.functions)
+    decode = decoders.make_decoder(config, bundle.functions)
     x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
     z = jnp.asarray(CODES[:2])
 
@@ -132,7 +142,7 @@ def test_every_decoder_passes_a_gradient_to_z(bundle, decoder):
 def test_the_training_decoder_is_the_models_own(bundle):
     config = small_config(decoder="ddim", decode_steps=4)
     x_T = jax.random.normal(jax.random.key(0), (2, *bundle.image_shape))
-    images = navigation_search.make_decoder(config, bundle.functions)(bundle.ema.params, CODES[:2], x_T)
+    images = decoders.make_decoder(config, bundle.functions)(bundle.ema.params, CODES[:2], x_T)
     np.testing.assert_allclose(images, bundle.decode(x_T, CODES[:2], 4), atol=1e-4)
 
 
@@ -145,7 +155,7 @@ def temporary_bytes(bundle, num_steps):
 @pytest.mark.slow
 def test_memory_grows_by_one_image_a_step(bundle, monkeypatch):
     """In a loop, as on accelerators."""
-    monkeypatch.setattr(navigation_search, "UNROLLED_STEPS", 0)
+    monkeypatch.setattr(decoders, "UNROLLED_STEPS", 0)
     per_image = np.prod(bundle.image_shape) * 4
     num_images = 2 * small_config().data.batch_size
     growth = (temporary_bytes(bundle, 20) - temporary_bytes(bundle, 5)) / (15 * num_images * per_image)
@@ -167,7 +177,7 @@ def test_a_missing_decoder_is_named(tiny, section, decoder, words):
     tiny[section].weight = 0.0
     bundle = api.Bundle(api.make_functions(tiny), None, 0)
     with pytest.raises(ValueError, match=words):
-        navigation_search.check_decoder(small_config(decoder=decoder), bundle)
+        decoders.check_decoder(small_config(decoder=decoder), bundle)
 
 
 def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
@@ -182,13 +192,30 @@ def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
     assert len(rivals["axes"]) == 3
 
 
-def test_shifted_moves_each_code_along_each_direction():
-    z, x_T = np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 1, 1, 1))
-    images = navigation_results.shifted(
-        lambda z, x_T: z.sum(-1)[:, None, None, None], z, x_T, np.array([[10.0, 0], [0, 100.0]]), np.array([-1.0, 2.0])
-    )
-    assert images.shape == (2, 2, 2, 1, 1, 1)
-    np.testing.assert_allclose(images[..., 0, 0, 0], [[[-7, 23], [-3, 27]], [[-97, 203], [-93, 207]]])
+def test_a_step_along_a_direction_is_one_deviation():
+    A = np.array([[0.6, 0.0], [0.8, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    scales, ranking = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 0])
+    axes = navigation_results.Directions(A, scales, ranking, np.ones(2), "z_sem", 0).axes
+    np.testing.assert_allclose(axes.steps, [[0.6, 1.6, 0, 0], [0, 0, 3, 0]])
+    assert axes.order == [1, 0]
+
+
+@pytest.mark.parametrize("decoder", ["ddim", "vae"])
+def test_navigation_without_flags(bundle, tmp_path, decoder, monkeypatch):
+    monkeypatch.setattr(run.factor_probe, "NUM_TESTED", 40)
+    config = run.config_for(bundle, decoder=decoder, width=8, decode_steps=1, num_codes=64, num_directions=2)
+    config.data.batch_size, config.train.steps = 4, 2
+    results = run.navigate(bundle, tmp_path, config, eval_batches=1, probe_steps=2)
+    assert results == report.read_json(tmp_path / "navigation.json")
+    assert (results["chance"], results["steps"], results["fresh_pairs"]) == (0.5, 2, 4)
+    assert set(results["factor_share"]) == {"navigation", "axes", "pca", "random"}
+    found = navigation_results.Directions.load(tmp_path / "directions.npz", bundle)
+    assert found.axes.latent == {"ddim": "z_sem", "vae": "z_disen"}[decoder]
+    assert found.axes.steps.shape == (2, 10)
+    files = ("directions.png", "best.gif", "curves.png", "factors.png")
+    assert all((tmp_path / name).exists() for name in files)
+    with pytest.raises(UserError, match="num_directions=11 is more than the 10 dimensions"):
+        run.navigate(bundle, tmp_path / "other", run.config_for(bundle, num_directions=11))
 
 
 SMALL = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")

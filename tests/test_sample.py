@@ -1,17 +1,21 @@
-"""The sampler's command: pictures from both priors, and refusals."""
+"""New images from both priors: the function, the command, and what they refuse."""
 
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 from cldis_jax import api
 from cldis_jax.prior import method as prior_method
+from cldis_jax.prior import sampling, store
 from cldis_jax.runtime import report
+from cldis_jax.runtime.errors import UserError
 
 
-def sample(*arguments):
+def run_binary(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "cldis_jax.sample", *map(str, arguments)], capture_output=True, text=True
     )
@@ -22,7 +26,7 @@ def test_both_priors(untrained_workdir, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "checkpoints").symlink_to(f"{untrained_workdir}/checkpoints")
-    refused = sample(f"--workdir={workdir}", "--prior=latent")
+    refused = run_binary(f"--workdir={workdir}", "--prior=latent")
     assert refused.returncode == 1
     assert "error: no latent prior in" in refused.stderr
     assert not (workdir / "samples").exists()
@@ -30,10 +34,10 @@ def test_both_priors(untrained_workdir, tmp_path):
     config = prior_method.default_config(bundle.config.model.latent_dim)
     config.model.num_layers, config.model.hidden_dim, config.codes.model_step = 2, 8, 1
     fresh = prior_method.create_state(config, np.zeros(10, np.float32), np.ones(10, np.float32))
-    prior_method.save(str(workdir), config, fresh.ema, 5)
-    done = sample(f"--workdir={workdir}", "--num=5", "--individual", "--latent_steps=4")
+    store.save(str(workdir), config, fresh.ema, 5)
+    done = run_binary(f"--workdir={workdir}", "--num=5", "--individual", "--latent_steps=4")
     assert done.returncode == 0, done.stderr
-    assert "the model has gone on to step 3" in done.stdout
+    assert "learned codes of step 1, the model is of step 3" in done.stdout
     results = report.read_json(workdir / "sample.json")
     assert results["latent_prior"] == {"step": 5, "num_steps": 4}
     for name in ("normal", "latent"):
@@ -42,6 +46,19 @@ def test_both_priors(untrained_workdir, tmp_path):
         assert pictures.shape == (5, 16, 16, 3)
         assert len(np.unique(pictures.reshape(5, -1), axis=0)) == 5
         assert Image.open(workdir / "samples" / f"{name}.png").width > 3 * 64
-    refused = sample(f"--workdir={workdir}", "--prior=uniform")
+    refused = run_binary(f"--workdir={workdir}", "--prior=uniform")
     assert refused.returncode == 1
     assert "error: --prior=uniform is not one of: normal, latent" in refused.stderr
+
+
+def test_samples_without_flags(untrained_workdir):
+    bundle = api.load(untrained_workdir)
+    assert sampling.priors_of(bundle) == {"normal": None}
+    images = sampling.sample(bundle, 3, num_steps=2, seed=4)
+    x_T = np.random.default_rng(4).standard_normal(images.shape, np.float32)
+    expected = bundle.decode(x_T, jax.random.normal(jax.random.key(5), (3, 10)), 2)
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    with pytest.raises(UserError, match="--prior=uniform is not one of: normal, latent"):
+        sampling.priors_of(bundle, ["uniform"])
+    with pytest.raises(UserError, match="between 1 and 1000 steps, got 1001"):
+        sampling.sample(bundle, 1, num_steps=1001)

@@ -1,10 +1,4 @@
-"""The few functions that a notebook needs, and that every command here is built on.
-
-bundle = load("runs/quickstart")
-z = bundle.encode(images)                        # [B, H, W, C] in [-1, 1] -> [B, d]
-x_T = bundle.encode_noise(images, z, 100)        # the stochastic code, 100 DDIM steps
-edited = bundle.decode(x_T, z + bundle.z_std * shift, 100)
-"""
+"""A trained model: its networks as jitted functions, and its parameters."""
 
 import dataclasses
 import functools
@@ -16,14 +10,15 @@ from ml_collections import ConfigDict
 from cldis_jax import models
 from cldis_jax.method import diffusion, train_step, vae_loss
 from cldis_jax.runtime import checkpoint
+from cldis_jax.runtime.errors import UserError
 
 LATENTS = ("z_sem", "z_disen")
-TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an idle row is cheap, and a new length compiles anew
+TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an inactive row is cheap, a new length compiles anew
 
 
 @dataclasses.dataclass(frozen=True)
 class Functions:
-    """The jitted functions of one architecture; parameters are arguments, so that new ones never retrace."""
+    """The jitted functions of one architecture. Parameters are arguments: every checkpoint runs the same programs."""
 
     config: ConfigDict
     networks: models.Networks
@@ -52,6 +47,17 @@ class Functions:
         return self.networks.denoiser(params, z)(x_t, t)
 
     @functools.cached_property
+    def denoising_error(self):
+        """(params, x0, z, key) -> L_diff of each image [B], at random t and eps."""
+
+        def error(params, x0, z, key):
+            prediction = self.config.diffusion.prediction
+            noised = diffusion.forward_process(self.schedule, prediction, x0, *jax.random.split(key))
+            return diffusion.squared_error(self.networks.denoiser(params, z), noised).mean(axis=(1, 2, 3))
+
+        return jax.jit(error)
+
+    @functools.cached_property
     def predict(self):
         def predict(params, x_t, t, z):
             signal, noise = (
@@ -77,8 +83,14 @@ class Functions:
         return self._ddim(diffusion.ddim_encode)
 
     def tables(self, num_steps: int) -> diffusion.DDIMTables:
-        """DDIM tables padded to one of a few lengths, so that few programs run every number of steps."""
+        """DDIM tables padded to one of a few lengths, so that few programs run every number of steps.
+
+        Raises:
+          UserError: a number of steps that the diffusion does not have.
+        """
         total = self.schedule.num_steps
+        if not 1 <= num_steps <= total:
+            raise UserError(f"DDIM needs between 1 and {total} steps, got {num_steps}")
         length = next((length for length in TABLE_LENGTHS if num_steps <= length < total), total)
         return diffusion.ddim_tables(self.schedule, num_steps, length=length)
 
@@ -90,6 +102,17 @@ class Bundle:
     functions: Functions
     ema: train_step.Averages
     step: int
+    workdir: str = ""  # where the model was loaded from
+
+    def at(self, step: int) -> "Bundle":
+        """Another checkpoint of the same workdir, with the same compiled functions.
+
+        Raises:
+          checkpoint.CheckpointError: it is not there, or can't be read.
+        """
+        with checkpoint.Checkpoints(self.workdir, read_only=True) as checkpoints:
+            ema, step = checkpoints.restore_ema(abstract_averages(self.config), step)
+        return dataclasses.replace(self, ema=ema, step=step)
 
     @property
     def config(self) -> ConfigDict:
@@ -122,6 +145,10 @@ class Bundle:
     def main_latent(self) -> str:
         """z_sem, or z_disen where there is no Diff-AE."""
         return "z_sem" if self.has_diffusion else "z_disen"
+
+    def has(self, latent: str) -> bool:
+        """Whether the model has the branch of z_sem or of z_disen."""
+        return {"z_sem": self.has_diffusion, "z_disen": self.has_vae}[latent]
 
     def moments(self, latent: str) -> train_step.Moments:
         return {"z_sem": self.ema.z_sem, "z_disen": self.ema.z_disen}[latent]
@@ -162,7 +189,7 @@ class Bundle:
 
     def _require(self, present: bool, what: str, field: str) -> None:
         if not present:
-            raise ValueError(f"this model has no {what}: it was trained with {field}=0")
+            raise UserError(f"this model has no {what}: it was trained with {field}=0")
 
 
 def make_functions(config: ConfigDict) -> Functions:
@@ -181,7 +208,7 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
     """The newest (or given) checkpoint's moving-average model of a workdir.
 
     Args:
-      data_path, data_dir: where the data lie now, in place of what the config says; not read here.
+      data_path, data_dir: where the data are now, in place of what the config says; not read here.
 
     Raises:
       checkpoint.CheckpointError: there is none.
@@ -192,4 +219,4 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
             if value is not None:
                 config.data[field] = value
         ema, step = checkpoints.restore_ema(abstract_averages(config), step)
-    return Bundle(make_functions(config), ema, step)
+    return Bundle(make_functions(config), ema, step, str(workdir))

@@ -1,60 +1,90 @@
-"""Edits of images through their codes: shifts along latents or directions, interpolation, reconstruction.
-
-Knows a Bundle and arrays, not files. A code is (z, x_T) of a Diff-AE, and z alone of a VAE (z_disen).
-"""
+"""Edits of images through their codes: traversals, shifts, interpolation, reconstruction. Arrays in, arrays out."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from cldis_jax.api import Bundle, pictures
+from cldis_jax.api.bundle import Bundle
+from cldis_jax.api.codes import in_batches
+from cldis_jax.runtime.errors import UserError
 
-CHUNK = 16  # images encoded or decoded at once
+BATCH = 16  # the most images encoded or decoded at once, unless an Editor is given another number
 
 
 class Code(NamedTuple):
+    """What the Diff-AE makes an image from: z and x_T. The VAE needs z alone."""
+
     z: np.ndarray  # [B, d]
     x_T: np.ndarray | None  # [B, H, W, C]; None for z_disen
+
+    def take(self, rows) -> "Code":
+        """The codes at `rows`: a slice or indices."""
+        return Code(self.z[rows], None if self.x_T is None else self.x_T[rows])
+
+
+class Axes(NamedTuple):
+    """The axes that z is moved along: its own dimensions, or directions that were found."""
+
+    steps: np.ndarray  # [K, d], what a shift of 1 adds to z: one standard deviation
+    order: list[int]  # [K], which to show first
+    kind: str  # dimension | direction
+    latent: str  # z_sem | z_disen
 
 
 @dataclasses.dataclass(frozen=True)
 class Editor:
-    """A model with the numbers of DDIM steps there and back; codes of `z_disen` have no x_T and need no steps."""
+    """The encoder and the decoder of one latent of a model.
+
+    Attributes:
+      latent: z_sem, decoded by DDIM from x_T, or z_disen, decoded by the VAE without x_T.
+      encode_steps, decode_steps: DDIM steps from image to x_T and back; by default the config's `decode_steps`.
+      batch: images encoded or decoded at once, the last batch padded; by default all, at most BATCH.
+    """
 
     bundle: Bundle
-    latent: str  # z_sem | z_disen
-    encode_steps: int
-    decode_steps: int
+    latent: str
+    encode_steps: int | None = None
+    decode_steps: int | None = None
+    batch: int | None = None
 
     def encode(self, images: np.ndarray) -> Code:
-        """The code of images [B, H, W, C]."""
+        """The codes of images [B, H, W, C] in [-1, 1]."""
+        z = self._in_batches(lambda x: self.bundle.represent(x, self.latent), images)
         if self.latent == "z_disen":
-            return Code(np.asarray(self.bundle.encode_posterior(jnp.asarray(images))[0]), None)
-        codes = []
-        for start in range(0, len(images), CHUNK):
-            chunk = jnp.asarray(images[start : start + CHUNK])
-            z = self.bundle.encode(chunk)
-            codes.append((np.asarray(z), np.asarray(self.bundle.encode_noise(chunk, z, self.encode_steps))))
-        return Code(*(np.concatenate(parts) for parts in zip(*codes)))
+            return Code(z, None)
+        num_steps = self._steps(self.encode_steps)
+        return Code(z, self._in_batches(lambda x, z: self.bundle.encode_noise(x, z, num_steps), images, z))
 
-    def decode(self, code: Code) -> np.ndarray:
-        """The images [B, H, W, C] of a code; where x_T is one row [1, H, W, C] it serves every z."""
-        if code.x_T is None:
-            return np.asarray(self.bundle.decode_vae(jnp.asarray(code.z, jnp.float32)))
-        x_T = np.broadcast_to(code.x_T, (len(code.z), *code.x_T.shape[1:]))
+    def decode(self, code: Code, name: str = "") -> np.ndarray:
+        """The images [B, H, W, C] of codes z [B, d].
+
+        Of fewer x_T, each serves the same number of consecutive z. With a `name` a progress bar is shown.
+        """
         z = np.asarray(code.z, np.float32)
-        return pictures.decode_in_chunks(self.bundle, x_T, z, self.decode_steps, min(CHUNK, len(z)))
+        if code.x_T is None:
+            return self._in_batches(self.bundle.decode_vae, z, name=name)
+        x_T, owner = code.x_T, np.arange(len(z)) * len(code.x_T) // len(z)
+        num_steps = self._steps(self.decode_steps)
+        return self._in_batches(lambda i, z: self.bundle.decode(x_T[i], z, num_steps), owner, z, name=name)
 
-    def traverse(self, code: Code, steps: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-        """Images [K, S, H, W, C] of one code moved by each of `shifts` [S] along each row of `steps` [K, d]."""
-        z = pictures.traversal_codes(code.z[0], steps, shifts).reshape(-1, steps.shape[1])
-        return rearrange(self.decode(Code(z, code.x_T)), "(k s) h w c -> k s h w c", k=len(steps))
+    def generate(self, z: np.ndarray, seed: int, name: str = "") -> np.ndarray:
+        """The images [B, H, W, C] of codes z [B, d] at x_T ~ N(0, I)."""
+        if self.latent == "z_disen":
+            return self.decode(Code(z, None), name)
+        x_T = np.random.default_rng(seed).standard_normal((len(z), *self.bundle.image_shape), np.float32)
+        return self.decode(Code(z, x_T), name)
+
+    def traverse(self, code: Code, steps: np.ndarray, shifts: Sequence[float], name: str = "") -> np.ndarray:
+        """Images [K, B, S, H, W, C]: each code moved by each of `shifts` [S] along each row of `steps` [K, d]."""
+        z = code.z[:, None, None] + np.asarray(shifts)[None, None, :, None] * steps[None, :, None]
+        images = self.decode(code._replace(z=rearrange(z, "b k s d -> (b k s) d")), name)
+        return rearrange(images, "(b k s) h w c -> k b s h w c", b=len(code.z), k=len(steps))
 
     def shifted(self, code: Code, steps: np.ndarray, shifts: dict[int, float]) -> np.ndarray:
-        """Images [B, H, W, C] of codes moved by `shifts` of rows of `steps` [K, d], all at once."""
+        """Images [B, H, W, C] of codes moved along several rows k of `steps` [K, d] at once, by `shifts[k]`."""
         return self.decode(code._replace(z=code.z + sum(shift * steps[k] for k, shift in shifts.items())))
 
     def interpolate(self, first: Code, second: Code, num_frames: int) -> np.ndarray:
@@ -65,39 +95,26 @@ class Editor:
             return self.decode(Code(z, None))
         return self.decode(Code(z, np.stack([slerp(first.x_T[0], second.x_T[0], w) for w in weights])))
 
-    def reconstructions(self, images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """The images and their reconstructions by kind, each [B, H, W, C]."""
+    def reconstruct(self, images: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """`original`, `inferred x_T` and `random x_T`, or `original` and `VAE`; each [B, H, W, C]."""
+        images = np.asarray(images)
         code = self.encode(images)
         if code.x_T is None:
             return {"original": images, "VAE": self.decode(code)}
-        random_x_T = pictures.random_noise(self.bundle, len(images), seed)
-        return {
-            "original": images,
-            "inferred x_T": self.decode(code),
-            "random x_T": self.decode(code._replace(x_T=random_x_T)),
-        }
+        random = self.generate(code.z, seed)
+        return {"original": images, "inferred x_T": self.decode(code), "random x_T": random}
+
+    def _in_batches(self, function, *arrays, name=""):
+        return in_batches(function, *arrays, size=self.batch or min(BATCH, len(arrays[0])), name=name)
+
+    def _steps(self, asked: int | None) -> int:
+        return asked or self.bundle.config.diffusion.decode_steps
 
 
-def latent_steps(bundle: Bundle, latent: str) -> np.ndarray:
-    """What a shift of 1 adds to z for each latent dimension: its standard deviation over the training data [d, d]."""
-    return np.diag(np.asarray(bundle.moments(latent).std))
-
-
-def direction_steps(directions: np.ndarray, scales: np.ndarray, latent_dim: int) -> np.ndarray:
-    """What a shift of 1 adds to z for each direction [K, d].
-
-    Args:
-      directions: columns [d, K] in units of each dimension's standard deviation.
-      scales: these deviations [d].
-
-    Raises:
-      ValueError: the directions are of another model.
-    """
-    if directions.ndim != 2 or directions.shape[0] != latent_dim or scales.shape != (latent_dim,):
-        raise ValueError(
-            f"directions of shape {directions.shape} with scales {scales.shape} don't fit a z of {latent_dim}"
-        )
-    return (scales[:, None] * directions).T
+def axes(bundle: Bundle, latent: str) -> Axes:
+    """The dimensions of a latent; a shift of 1 is one standard deviation over the training data."""
+    std = np.asarray(bundle.moments(latent).std)
+    return Axes(np.diag(std), list(range(len(std))), "dimension", latent)
 
 
 def slerp(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
@@ -115,15 +132,13 @@ def slerp(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
     return mixed.reshape(first.shape).astype(np.float32)
 
 
-def parse_rows(text: str, num_rows: int, kind: str) -> list[int]:
-    """The rows that `all` or `3,7` names, of `num_rows` dimensions or directions; raises ValueError."""
-    if text == "all":
-        return list(range(num_rows))
-    return [_row(part, num_rows, kind) for part in text.split(",")]
+def parse_rows(text: str, axes: Axes) -> list[int]:
+    """The axes that `all` or `3,7` names, `all` in the order to show them; raises UserError."""
+    return list(axes.order) if text == "all" else [_row(part, axes) for part in text.split(",")]
 
 
-def parse_shifts(text: str, num_rows: int, kind: str) -> dict[int, float]:
-    """{3: 2.0, 7: -1.0} of `3=+2.0,7=-1`; raises ValueError."""
+def parse_shifts(text: str, axes: Axes) -> dict[int, float]:
+    """{3: 2.0, 7: -1.0} of `3=+2.0,7=-1`; raises UserError."""
     shifts = {}
     for part in text.split(","):
         row, equals, value = part.partition("=")
@@ -132,18 +147,19 @@ def parse_shifts(text: str, num_rows: int, kind: str) -> dict[int, float]:
         except ValueError:
             shift = np.nan
         if not equals or not np.isfinite(shift):
-            raise ValueError(f"--set takes pairs such as 3=+2.0,7=-1, not {part!r}")
-        if (index := _row(row, num_rows, kind)) in shifts:
-            raise ValueError(f"--set names {kind} {index} twice")
+            raise UserError(f"--set takes pairs such as 3=+2.0,7=-1, not {part!r}")
+        if (index := _row(row, axes)) in shifts:
+            raise UserError(f"--set names {axes.kind} {index} twice")
         shifts[index] = shift
     return shifts
 
 
-def _row(text: str, num_rows: int, kind: str) -> int:
+def _row(text: str, axes: Axes) -> int:
+    num = len(axes.steps)
     try:
         row = int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not the number of a {kind}") from None
-    if not 0 <= row < num_rows:
-        raise ValueError(f"{kind} {row} is out of range: there are {num_rows}, numbered 0 to {num_rows - 1}")
+        raise UserError(f"{text!r} is not the number of a {axes.kind}") from None
+    if not 0 <= row < num:
+        raise UserError(f"{axes.kind} {row} is out of range: there are {num}, numbered 0 to {num - 1}")
     return row

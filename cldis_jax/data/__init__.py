@@ -1,4 +1,4 @@
-"""Images by index, from rendered scenes to prepared data sets, and the batches read from them."""
+"""Image sets, rendered or read from files, and the batches made of them."""
 
 from ml_collections import ConfigDict
 
@@ -19,17 +19,17 @@ def make_source(data: ConfigDict) -> Source:
     """The images that the config's section `data` describes.
 
     Raises:
-      ValueError: an unknown source or crop, or a number of channels that the source does not have.
-      DataError: the images are missing; the message says what to do.
+      DataError: an unknown source or crop, channels that the source does not have, or missing images; the message
+        says what to do.
     """
     size, channels = data.image_size, data.channels
     if data.source not in SOURCES:
-        raise ValueError(f"data.source={data.source!r} is unknown; choose from {', '.join(SOURCES)}")
+        raise DataError(f"data.source={data.source!r} is unknown; choose from {', '.join(SOURCES)}")
     if data.crop not in CROPS:
-        raise ValueError(f"data.crop={data.crop!r} is unknown; choose from {', '.join(CROPS)}")
+        raise DataError(f"data.crop={data.crop!r} is unknown; choose from {', '.join(CROPS)}")
     if channels not in (1, 3) or (data.source == "scenes" and channels == 1):
         allowed = "3" if data.source == "scenes" else "1 or 3"
-        raise ValueError(f"data.channels={channels}: the source {data.source} has {allowed}")
+        raise DataError(f"data.channels={channels}: the source {data.source} has {allowed}")
     if data.source == "scenes":
         return Scenes(size)
     if data.source == "sprites":
@@ -46,7 +46,7 @@ def make_source(data: ConfigDict) -> Source:
 
 
 def known_size(data: ConfigDict) -> int | None:
-    """Number of images of the config's section `data` without reading it; None where only the data can tell."""
+    """Number of images of the config's section `data` without reading it; None if it is not known beforehand."""
     published = {
         "shapes3d": 480_000,
         "dsprites": 737_280,

@@ -1,4 +1,4 @@
-"""Image files on the command line: which there are, their pixels as a model reads them, and results beside them."""
+"""Image files that a user names: finding them, reading their pixels, and writing results without replacing them."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from PIL import Image
 
 from cldis_jax.data.folder import SUFFIXES, read_image
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.errors import UserError
 
-CELEBA_SIZE = (178, 218)  # the only images that a model with CelebA's crop was trained to see cropped so
+CELEBA_SIZE = (178, 218)  # width, height; images of any other size are cropped at the centre
 
 
-class ImageFileError(ValueError):
+class ImageFileError(UserError):
     """An image that is missing or unreadable, or a result that would replace one."""
 
 
@@ -29,7 +30,7 @@ def find(text: str) -> list[Path]:
 
 
 def existing(text: str) -> Path:
-    """One file, which must be there."""
+    """The path of one file, which must exist."""
     path = Path(text).expanduser()
     if not path.is_file():
         raise ImageFileError(f"no image file {text}")
@@ -44,13 +45,13 @@ def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np
             with Image.open(file) as image:
                 size = image.size
             images.append(read_image(file, image_size, channels, crop if size == CELEBA_SIZE else "center"))
-        except Exception as error:  # decoders raise whatever they like on damaged bytes
+        except Exception as error:  # damaged bytes raise errors of any kind
             raise ImageFileError(f"{file} can't be read as an image: {error}") from error
     return np.stack(images).astype(np.float32) / 127.5 - 1
 
 
 def names(files: Sequence[Path]) -> list[str]:
-    """A name of its own for each file's results: its stem, numbered where several files share it."""
+    """A different name for the results of each file: its stem, with a number if several files have the same stem."""
     stems = [file.stem for file in files]
     found, taken = [], set(stems)
     for i, stem in enumerate(stems):
@@ -62,7 +63,7 @@ def names(files: Sequence[Path]) -> list[str]:
 
 
 class Outputs:
-    """Pictures to write in one folder; refuses a name that would replace an input."""
+    """Writes pictures to one folder; refuses a name that would replace an input."""
 
     def __init__(self, folder: str, inputs: Sequence[Path]):
         self.folder = Path(folder).expanduser()
@@ -72,7 +73,7 @@ class Outputs:
         self.written: list[str] = []
 
     def path(self, name: str) -> Path:
-        """Where `name` goes; ask for every name before any work."""
+        """The path for `name`; call it for every name before any work, because it may refuse."""
         path = self.folder / name
         if path.resolve() in self._inputs:
             raise ImageFileError(f"{path} would replace an input image; choose another folder")

@@ -15,13 +15,13 @@ from cldis_jax.data.source import DataError, Source
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 THREADS = min(8, os.cpu_count() or 1)
-NAMED_FILES = 5  # broken files named one by one, the others only counted
+NAMED_FILES = 5  # this many broken files are named, the others are counted
 
 
 def read_image(file: str | os.PathLike, image_size: int, channels: int = 3, crop: str = "center") -> np.ndarray:
     """One image file of any size and mode, uint8 [image_size, image_size, channels]; see `images.to_square`."""
     with Image.open(file) as image:
-        # JPEGs may be decoded at a fraction of their size, as long as enough pixels are left to resize from.
+        # JPEGs may be decoded at a fraction of their size if enough pixels remain to resize from.
         side = 3 * image_size
         if crop == "center":
             image.draft(None, (side, side))
@@ -31,8 +31,8 @@ def read_image(file: str | os.PathLike, image_size: int, channels: int = 3, crop
 class Folder(Source):
     """All images below a directory, in the order of their paths, uint8 [image_size, image_size, channels].
 
-    Any size and mode: see `images.to_square`. Every file is decoded once at the start; broken ones are named in a
-    warning and left out. Sub-directories are searched too, and their names mean nothing.
+    Any size and mode: see `images.to_square`. Every file is decoded once at the start; a warning names the broken ones,
+    which are left out. Images in sub-directories count too.
 
     Raises:
       DataError: the directory is missing, or no readable image is in it.
@@ -76,6 +76,6 @@ class Folder(Source):
                 crop_box(*image.size, self.crop)
                 image.draft(None, (64, 64))
                 image.load()
-        except Exception as error:  # decoders raise whatever they like on damaged bytes
+        except Exception as error:  # damaged bytes raise errors of any kind
             return str(error) or type(error).__name__
         return ""

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageOps
 
+from cldis_jax.data.source import DataError
+
 CROPS = ("center", "d2c")
 D2C_BOX = (25, 57, 153, 185)  # left, top, right, bottom of Diff-AE's CelebA crop: 128x128 round row 121, column 89
 
@@ -11,11 +13,11 @@ def crop_box(width: int, height: int, crop: str) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the square to keep.
 
     Raises:
-      ValueError: `d2c` is asked of an image that does not hold its box.
+      DataError: the image is too small for the box of `d2c`.
     """
     if crop == "d2c":
         if width < D2C_BOX[2] or height < D2C_BOX[3]:
-            raise ValueError(f"data.crop=d2c is for 178x218 CelebA images, this one is {width}x{height}")
+            raise DataError(f"data.crop=d2c is for 178x218 CelebA images, this one is {width}x{height}")
         return D2C_BOX
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -25,10 +27,10 @@ def crop_box(width: int, height: int, crop: str) -> tuple[int, int, int, int]:
 def to_square(image: Image.Image, size: int, channels: int, crop: str = "center") -> np.ndarray:
     """Cropped to a square and resized with an antialiasing filter (Lanczos), uint8 [size, size, channels].
 
-    Turned upright as EXIF says; transparency is laid on white; 16-bit greys are scaled to 8.
+    The image is turned as EXIF asks, transparent parts become white, and 16-bit greys are scaled to 8 bits.
     """
     image = _plain(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-    # Cropped first: `resize(box=...)` would let the filter reach over the edges of the box.
+    # Cropped first, because the filter of `resize(box=...)` also reads pixels outside the box.
     image = image.crop(crop_box(*image.size, crop))
     image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(image).reshape(size, size, channels)

@@ -1,8 +1,7 @@
-"""Batches in a reproducible order: which images are held out, and the endless shuffled stream of the others."""
+"""Which images are held out, and the endless shuffled batches of the others, in a reproducible order."""
 
 from collections.abc import Iterator
 
-import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,10 +15,10 @@ def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
     The first round(num_images * holdout) entries of the permutation of PCG64 with seed 0 are held out.
 
     Raises:
-      ValueError: holdout is not in [0, 1).
+      DataError: holdout is not in [0, 1).
     """
     if not 0 <= holdout < 1:
-        raise ValueError(f"data.holdout is a share of the images in [0, 1), got {holdout}")
+        raise DataError(f"data.holdout is a share of the images in [0, 1), got {holdout}")
     order = np.random.Generator(np.random.PCG64(0)).permutation(num_images)
     num_held_out = round(num_images * holdout)
     return np.sort(order[num_held_out:]), np.sort(order[:num_held_out])
@@ -59,9 +58,9 @@ def make_loader(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches {"image": uint8 [batch_size / process_count, H, W, C]} of the images at `indices`.
 
-    Every epoch visits each image once, in a new order that `seed` decides; epochs follow each other without a gap, so
-    that a batch may span two of them. Together the processes read the same global batches whatever their number. The
-    iterator's `get_state()` is JSON-able and `set_state()` continues exactly behind the batch returned last.
+    Every epoch visits each image once, in a new order that depends on `seed`. Epochs follow each other without a gap,
+    so a batch may contain images of two epochs. The global batches do not depend on the number of processes. The
+    iterator's `get_state()` gives JSON values; after `set_state()` the next batch is the one that came next then.
 
     Args:
       batch_size: of all processes together.
@@ -69,13 +68,14 @@ def make_loader(
       prefetch: batches read ahead.
 
     Raises:
-      DataError: there are no images to read.
-      ValueError: batch_size does not divide among the processes.
+      DataError: there are no images to read, or the processes can't share a batch equally.
     """
     if len(indices) == 0:
         raise DataError(f"no image of {source.name} is left to read; lower data.holdout or add images")
     if batch_size % process_count:
-        raise ValueError(f"data.batch_size={batch_size} does not divide among {process_count} processes")
+        raise DataError(f"data.batch_size={batch_size} does not divide among {process_count} processes")
+    import grain  # here, because it takes half a second to import
+
     dataset = (
         grain.MapDataset.range(len(indices))
         .shuffle(seed=seed)

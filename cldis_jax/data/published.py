@@ -1,4 +1,4 @@
-"""Sets with known factors that only their authors' files hold: Cars3D and MPI3D."""
+"""Cars3D and MPI3D: sets with known factors, read from the files that their authors publish."""
 
 import zipfile
 from pathlib import Path
@@ -46,7 +46,10 @@ class Cars3D(Source):
             )
         self._images = np.empty((elevations, azimuths, objects, image_size, image_size, channels), np.uint8)
         for car, file in enumerate(tqdm(files, "reading Cars3D", disable=None)):
-            views = scipy.io.loadmat(file).get("im")
+            try:
+                views = scipy.io.loadmat(file).get("im")
+            except Exception as error:  # loadmat raises errors of many kinds for damaged files
+                raise DataError(f"{file} can't be read as a .mat file: {error}") from error
             if views is None or views.ndim != 5 or views.shape[2:] != (3, azimuths, elevations):
                 found = "nothing" if views is None else f"shape {views.shape}"
                 raise DataError(f"{file}: expected `im` of shape (H, W, 3, {azimuths}, {elevations}), found {found}")
@@ -97,7 +100,7 @@ class Mpi3D(Source):
 
 
 def _map_npz(file: Path, key: str) -> np.ndarray:
-    """One array of an .npz: mapped into memory where it is stored uncompressed, otherwise loaded whole."""
+    """One array of an .npz: mapped into memory if it is stored uncompressed, otherwise loaded whole."""
     with zipfile.ZipFile(file) as archive:
         member = archive.getinfo(f"{key}.npy")
         if member.compress_type != zipfile.ZIP_STORED:

@@ -1,11 +1,11 @@
 """Rendered 3-D scenes: a coloured solid in a coloured room, seen by a camera that walks around it.
 
-The scenes have exactly the factors of Shapes3D (Burgess & Kim, 2018), in its index order, but this is our own rendering
-of them, not the published images: numbers measured here are not numbers on Shapes3D.
+The factors and their order are those of Shapes3D (Burgess & Kim, 2018). The images are our own rendering, so results on
+them are not results on Shapes3D.
 
 An image is linear in its three colours. Rays are therefore cast once for each of the 480 (scale, shape, orientation)
-cells, keeping for every pixel how much of the floor's, the wall's, the object's and the sky's colour reaches it; the
-image of any of the 480,000 factor combinations is one small matrix product away.
+cells. A cell stores, for every pixel, the shares of the floor's, the wall's, the object's and the sky's colour. The
+image of any of the 480,000 factor combinations is then one small matrix product.
 """
 
 import functools
@@ -14,7 +14,7 @@ import threading
 import numpy as np
 from tqdm import tqdm
 
-from cldis_jax.data.source import Source
+from cldis_jax.data.source import DataError, Source
 
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 RADIUS = {"cube": 0.76, "cylinder": 0.72, "sphere": 0.92, "capsule": 0.56}  # the cube's: half its side
@@ -23,14 +23,14 @@ CELL_SIZES = (8, 4, 15)  # scale, shape, orientation
 SCALE_RANGE = (0.75, 1.25)
 YAW_RANGE = (-30.0, 30.0)  # degrees
 
-ROOM = 2.6  # half the side of the square room; the object stands at its centre, on the floor y = 0
+ROOM = 2.6  # half the side of the square room; the object is at its centre, on the floor y = 0
 WALL_HEIGHT = 2.7
 CAMERA_DISTANCE, CAMERA_HEIGHT, TARGET_HEIGHT = 5.6, 3.1, 1.15
 FIELD_OF_VIEW = 42.0  # degrees, both ways
 LIGHT = np.array([0.55, 0.75, 0.38], np.float32) / np.float32(np.linalg.norm([0.55, 0.75, 0.38]))
 AMBIENT, DIFFUSE = 0.5, 0.5
 SPECULAR, SHININESS = 0.45, 24
-SHADOW = 0.55  # what is left of the floor's light in the object's shadow
+SHADOW = 0.55  # share of the floor's light that remains in the object's shadow
 SATURATION, VALUE = 0.85, 0.97
 SKY = np.array([0.80, 0.90, 1.0], np.float32)  # also the tint of the highlights
 
@@ -40,8 +40,8 @@ _building = threading.Lock()
 class Scenes(Source):
     """The 480,000 rendered scenes, uint8 [image_size, image_size, 3]; any image_size from 16 up.
 
-    The first images wait for the cells (3 s at 32 pixels, 6 s at 64), which the process then keeps: 31 MB at 64 pixels,
-    four times that at twice the size.
+    The first images take as long as casting the cells (3 s at 32 pixels, 6 s at 64). The process keeps the cells: 31 MB
+    at 64 pixels, four times as much at twice the size.
     """
 
     name = "scenes"
@@ -50,7 +50,7 @@ class Scenes(Source):
 
     def __init__(self, image_size: int = 64):
         if image_size < 16:
-            raise ValueError(f"scenes need at least 16 pixels a side, got image_size={image_size}")
+            raise DataError(f"scenes need at least 16 pixels a side, got image_size={image_size}")
         self.image_size = image_size
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
@@ -59,8 +59,8 @@ class Scenes(Source):
     def render(self, factors: np.ndarray) -> np.ndarray:
         """Images uint8 [B, H, W, 3] of factor values [B, 6].
 
-        Real values are allowed: the hues run on continuously (and wrap round), while scale, shape and orientation go
-        to the nearest of their values.
+        Real values are allowed: hues are continuous and periodic; scale, shape and orientation are rounded to the
+        nearest of their values.
         """
         factors = np.asarray(factors)
         with _building:  # reader threads share one set of cells
@@ -70,9 +70,9 @@ class Scenes(Source):
         return _mix(self.image_size, weights, factors[:, :3])
 
     def raycast(self, factors: np.ndarray) -> np.ndarray:
-        """Images uint8 [B, H, W, 3] of real factor values [B, 6], each cast anew: smooth in all but the shape.
+        """Images uint8 [B, H, W, 3] of real factor values [B, 6], continuous in every factor but the shape.
 
-        At whole values these are the images of `render`; slower, some milliseconds for each distinct geometry.
+        At whole values these are the images of `render`. Casts the rays of each distinct geometry, in milliseconds.
         """
         factors = np.asarray(factors)
         geometries, which = np.unique(factors[:, 3:].astype(float), axis=0, return_inverse=True)

@@ -1,17 +1,19 @@
-"""What every image set offers: a length, images by index, and the factors behind them where there are any."""
+"""The interface of every image set: a length, images by index, and their factors if they are known."""
 
 import numpy as np
 
+from cldis_jax.runtime.errors import UserError
 
-class DataError(ValueError):
-    """The images that a config asks for are missing, unreadable or not what was expected."""
+
+class DataError(UserError):
+    """The images that a config asks for are missing, unreadable or of another kind."""
 
 
 class Source:
     """A random-access set of images, uint8 [H, W, C].
 
-    The defaults describe a set whose images enumerate the grid of `factor_sizes` in mixed radix, the last factor
-    fastest; a set in another order overrides `factors` and `index_of`, one without factors leaves the sizes empty.
+    By default the images enumerate the grid of `factor_sizes`, the last factor fastest. A set in another order
+    overrides `factors` and `index_of`; a set without known factors leaves the sizes empty.
     """
 
     name: str = ""
@@ -27,7 +29,7 @@ class Source:
         raise NotImplementedError
 
     def factors(self, indices: np.ndarray) -> np.ndarray:
-        """The factor values behind the images at `indices` [B], int64 [B, F]."""
+        """The factor values of the images at `indices` [B], int64 [B, F]."""
         if not self.factor_sizes:
             return np.zeros((len(indices), 0), np.int64)
         return np.stack(np.unravel_index(np.asarray(indices), self.factor_sizes), axis=-1)
@@ -35,8 +37,8 @@ class Source:
     def index_of(self, factors: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Indices [B] of images with the given factor values [B, F].
 
-        Where several images share their factors (smallNORB's instances) `rng` draws one of them; without it the
-        first is returned.
+        If several images have the same factors (smallNORB's instances), `rng` draws one of them; without `rng` it is
+        the first.
         """
         if not self.factor_sizes:
             raise ValueError(f"{self.name} has no factors to look images up by")

@@ -1,12 +1,12 @@
 """Rendered sprites: a white shape on black, moved, turned and scaled.
 
-The images have exactly the factor grid of dSprites (Matthey et al., 2017), in its index order, but this is our own
-rendering of it, not the published images.
+The factors and their order are those of dSprites (Matthey et al., 2017). The images are our own rendering, not the
+published ones.
 """
 
 import numpy as np
 
-from cldis_jax.data.source import Source
+from cldis_jax.data.source import DataError, Source
 
 SHAPES = ("square", "ellipse", "heart")
 SCALES = np.linspace(0.5, 1, 6, dtype=np.float32)
@@ -28,7 +28,7 @@ class Sprites(Source):
 
     def __init__(self, image_size: int = 64, channels: int = 1):
         if image_size < 16:
-            raise ValueError(f"sprites need at least 16 pixels a side, got image_size={image_size}")
+            raise DataError(f"sprites need at least 16 pixels a side, got image_size={image_size}")
         self.image_size, self.channels = image_size, channels
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:

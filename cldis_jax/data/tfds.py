@@ -28,10 +28,10 @@ READ_AT_ONCE = 4096  # records, when all labels are read
 
 
 class Tfds(Source):
-    """All splits of one image set, one behind the other, uint8 [image_size, image_size, channels].
+    """All splits of one image set, one after the other, uint8 [image_size, image_size, channels].
 
-    The feature `image` is read (of smallNORB: the left camera). The files lie in the order in which TFDS shuffled them:
-    `factors` and `index_of` go through a table of all labels, read when first asked for.
+    The feature `image` is read (smallNORB: the left camera). TFDS has shuffled the images, so `factors` and `index_of`
+    use a table of all labels, which is read when it is first needed.
 
     Raises:
       DataError: the set is unknown, not prepared, or has no feature `image`.

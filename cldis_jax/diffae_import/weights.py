@@ -1,8 +1,8 @@
 """Parameters of the reference implementation of Diff-AE under our names. Knows names and shapes, not files.
 
-Facts: module names and layouts of phizaz/diffae (`model/unet.py`, `model/unet_autoenc.py`, `model/latentnet.py`);
-`input_blocks.k` counts the stem, then every residual block and every halving; `output_blocks.k` every residual block,
-the doubling standing last inside the block that it follows.
+Their names and layouts are those of phizaz/diffae (`model/unet.py`, `model/unet_autoenc.py`, `model/latentnet.py`).
+`input_blocks.k` counts the stem, then every residual block and every halving. `output_blocks.k` counts every residual
+block; a doubling is the last part of the block before it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
+
+from cldis_jax.runtime.errors import UserError
 
 RESIDUAL_BLOCK = {
     "in_layers.0": "norm_in",
@@ -22,13 +24,13 @@ RESIDUAL_BLOCK = {
     "skip_connection": "skip",
 }
 ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "project"}
-# The modules under which every key must have a place of ours: one that has none means another architecture.
+# Every key under these prefixes must have a place in our tree; otherwise the architecture is another one.
 AUTOENCODER = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.", "encoder.")
 LATENT_NET = "latent_net."
 
 
-class WeightsError(ValueError):
-    """The weights don't fit the config; the message lists everything that is missing, differs or is left over."""
+class WeightsError(UserError):
+    """The weights don't fit the config; the message lists all keys that are missing, differ or are left over."""
 
 
 class Imported(NamedTuple):
@@ -128,13 +130,13 @@ def convert(weights: Mapping[str, np.ndarray], layers: Mapping[str, str], shapes
     """Our parameters from their state dict.
 
     Args:
-      weights: their arrays by key, the net's prefix taken off.
-      layers: their layer -> our layer; one that `shapes` lacks does not exist in this architecture.
-      shapes: our tree of shapes, whose every leaf must be filled.
+      weights: their arrays by key, without the net's prefix.
+      layers: their layer -> our layer; layers that are not in `shapes` are skipped.
+      shapes: our tree of shapes; every leaf must be filled.
       owned: prefixes under which every key must be used.
 
     Raises:
-      WeightsError: lists all missing keys, all shapes that differ and all keys that have no place.
+      WeightsError: with all missing keys, all shapes that differ and all keys without a place.
     """
     targets = flatten_dict(shapes, sep="/")
     params, used, missing, differing = {}, {}, [], []

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import hsv_to_rgb
-from matplotlib.figure import Figure
 
 from cldis_jax.metrics.content_tracking import Tracking
 from cldis_jax.runtime import visualize
@@ -42,8 +40,7 @@ def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarr
     speed = np.linalg.norm(motion, axis=-1)
     fastest, strongest = max(np.percentile(speed, BRIGHTEST), 1e-6), max(np.percentile(colour, BRIGHTEST), 1e-6)
     rows = len(names)
-    figure = Figure(figsize=(9.4, 1.5 + 1.62 * rows), dpi=90, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = visualize.new_figure(9.4, 1.5 + 1.62 * rows, dpi=90)
     header, *panels = figure.subplots(rows + 1, 5, gridspec_kw={"height_ratios": [0.55] + [1] * rows})
     titles = (f"{tracking.shifts[0]:+g} units", f"{tracking.shifts[-1]:+g} units", "moves", "recolours", "score")
     for axes, title in zip(header, titles):
@@ -66,8 +63,7 @@ def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarr
         f"   95 % interval {summary['low']:.3f} to {summary['high']:.3f}" if summary["high"] > summary["low"] else ""
     )
     figure.suptitle(f"content tracking {summary['score']:.3f}{interval}", fontsize=12)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def strips(tracking: Tracking, image: int, names: Sequence[str]) -> np.ndarray:

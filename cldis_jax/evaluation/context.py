@@ -1,29 +1,41 @@
 """What every evaluation works on: a model, its data, the samples that are drawn, and how scores are gathered."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from cldis_jax import api, data
 from cldis_jax.evaluation.floors import Codes, RandomMix, Untrained
+from cldis_jax.runtime.errors import UserError
 
 POOLS = ("all", "heldout")
 Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns the error of a metric about a file, such as weights, into a UserError."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What is measured on how much; the flags of `cldis_jax.evaluate` explain each."""
 
-    workdir: str
-    out: str = ""  # folder of pictures; empty: the workdir
+    workdir: str = ""
+    out: str = ""  # folder of results and pictures; empty: the workdir; both empty: nothing is written
     pictures: bool = True  # whether any are drawn
     workdirs: tuple[str, ...] = ()
-    data_path: str | None = None  # where the data lie, in place of what the models' configs say
+    data_path: str | None = None  # where the data are, in place of what the models' configs say
     data_dir: str | None = None
     latent: str = "z_sem"
     seeds: int = 3
@@ -78,7 +90,7 @@ class Context:
 
     @functools.cached_property
     def codes(self) -> Codes:
-        """The model's codes by index; the pool's are there at once."""
+        """The model's codes by index; those of the pool are computed at once."""
         model = Codes(self.bundle, self.source, self.settings.latent)
         model(self.pool)
         return model
@@ -96,9 +108,19 @@ class Context:
         return [api.load(path, **where) for path in self.settings.workdirs]
 
     @property
+    def folder(self) -> epath.Path:
+        """Where results and pictures are written, if `writes`."""
+        return epath.Path(self.settings.out or self.settings.workdir)
+
+    @property
     def writes(self) -> bool:
-        """Whether this process writes files: one does of those that evaluate together."""
-        return jax.process_index() == 0
+        """Whether this process writes files: the first one, if the settings name a folder."""
+        return jax.process_index() == 0 and bool(self.settings.out or self.settings.workdir)
+
+    @property
+    def draws(self) -> bool:
+        """Whether this process writes pictures."""
+        return self.writes and self.settings.pictures
 
     def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int) -> RandomMix:
         return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
@@ -107,10 +129,10 @@ class Context:
         """`num` indices: with replacement of a whole set, as disentanglement_lib does, else without.
 
         Raises:
-          ValueError: the pool holds too few.
+          UserError: the pool holds too few.
         """
         if not self.whole and num > len(self.pool):
-            raise ValueError(
+            raise UserError(
                 f"--num_images={len(self.pool)} is too few for {num} samples; lower --num_train, --num_test"
             )
         return np.random.default_rng(seed).choice(self.pool, num, replace=self.whole)
@@ -118,8 +140,11 @@ class Context:
     def scored(
         self, score: Callable[[Represent, int], dict[str, float]], labels, seeds: int | None = None
     ) -> dict[str, Any]:
-        """Mean and deviation over seeds (`seeds` in place of the settings') of `score(represent, seed)`, beside the
-        floors of a random mix of `labels` and of an untrained encoder (none for `floor_seeds` of 0)."""
+        """Mean and deviation over seeds of `score(represent, seed)`, with its floors.
+
+        The floors are the scores of a random mix of `labels` and of an untrained encoder; there are none for
+        `floor_seeds` of 0. `seeds` replaces the settings'.
+        """
         floors = {
             "random_mix": [score(self.mix(labels, seed), seed) for seed in range(self.settings.floor_seeds)],
             "untrained": [score(encoder, seed) for seed, encoder in enumerate(self.untrained)],

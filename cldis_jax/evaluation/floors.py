@@ -1,22 +1,24 @@
-"""Codes of a data set by index: a model's, encoded once and kept, and those that a model must beat."""
+"""Codes of a data set by index: those of a model, which are kept, and floors, which a model must beat."""
 
 import dataclasses
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
-from tqdm import tqdm
 
 from cldis_jax import api, models
+from cldis_jax.api.codes import encode
 from cldis_jax.data import Source
-from cldis_jax.models import pixels
 from cldis_jax.runtime import partitioning
 
 BATCH_PER_DEVICE = 128
 
 
 class Codes:
-    """Codes [N, C] of the images at any indices [N] of a source; what is asked for twice is encoded once."""
+    """Codes [N, C] of the images at any indices [N] of a source; each image is encoded once.
+
+    The images are encoded by all devices of this process together.
+    """
 
     def __init__(self, bundle: api.Bundle, source: Source, latent: str, name: str = "the model"):
         self._source, self._latent, self.name = source, latent, name
@@ -30,20 +32,15 @@ class Codes:
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         missing = np.flatnonzero(np.bincount(indices, minlength=len(self._known)).astype(bool) & ~self._known)
-        starts = range(0, len(missing), self._batch_size)
-        for start in tqdm(starts, f"encoding by {self.name}", unit="batch", disable=len(starts) < 2 or None):
-            rows = missing[start : start + self._batch_size]
-            padded = np.resize(rows, self._batch_size)  # one shape, one program
-            images = pixels.to_unit_range(jax.device_put(self._source.fetch(padded), self._sharding))
-            self._kept[rows] = np.asarray(self._bundle.represent(images, self._latent))[: len(rows)]
-        self._known[missing] = True
-        if not np.isfinite(codes := self._kept[indices]).all():
-            raise FloatingPointError(f"the encoder of step {self._bundle.step} gives codes that are not finite")
-        return codes
+        if len(missing):
+            where = {"size": self._batch_size, "sharding": self._sharding, "name": f"encoding by {self.name}"}
+            self._kept[missing] = encode(self._bundle, self._latent, self._source, missing, **where)
+            self._known[missing] = True
+        return self._kept[indices]
 
 
 class Untrained:
-    """Codes of the same encoder before any training, at unit standard deviation, lest their size decide."""
+    """Codes of the same encoder before any training, scaled to unit standard deviation: their size must not matter."""
 
     def __init__(self, bundle: api.Bundle, source: Source, latent: str, seed: int, indices: np.ndarray):
         networks = bundle.functions.networks
@@ -58,7 +55,7 @@ class Untrained:
 
 
 class RandomMix:
-    """Codes that hold every label and disentangle none: a random linear mix [C] of standardised labels [F]."""
+    """Codes that contain every label and disentangle none: a random linear mix [C] of standardised labels [F]."""
 
     def __init__(self, labels, dim: int, seed: int, indices: np.ndarray):
         """`labels`: a function of indices [N] to labels [N, F]; their deviations are those at `indices`."""

@@ -4,34 +4,30 @@ import functools
 from typing import Any
 
 import numpy as np
-from etils import epath
 
+from cldis_jax.api.codes import of_images
 from cldis_jax.data import subset
 from cldis_jax.evaluation.context import Context, Represent, summary
 from cldis_jax.evaluation.floors import Codes, Untrained
 from cldis_jax.method import vae_loss
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.mig import information_shares
-from cldis_jax.models import pixels
 from cldis_jax.runtime import visualize
 
 UDR_IMAGES = 1000
-TAD_IMAGES = {
-    "nashae": 1000,
-    "disdiff": 1000,
-    "infodiffusion": 10_000,
-}  # the last the first ones; exact: the whole pool
+# Images of a protocol, drawn by the seed; infodiffusion takes the first ones, exact the whole pool.
+TAD_IMAGES = {"nashae": 1000, "disdiff": 1000, "infodiffusion": 10_000}
 
 
 def intervened(metric, context: Context) -> dict[str, Any]:
-    """FactorVAE and BetaVAE, which ask for images of factors that they choose."""
+    """FactorVAE and BetaVAE, which choose the factors of the images that they score."""
     settings, source = context.settings, context.source
     num_train, num_eval = settings.num_train, settings.num_test
     if settings.num_votes:
         num_train, num_eval = settings.num_votes, max(1, settings.num_votes // 2)
 
     def score(represent, seed):
-        rng = np.random.default_rng(seed)  # where several images share their factors, one of them is drawn
+        rng = np.random.default_rng(seed)  # draws one of several images with the same factors
         return metric(
             lambda factors: represent(source.index_of(factors, rng)),
             source.factor_sizes,
@@ -57,7 +53,7 @@ def split(metric, context: Context, *, seeded: bool = False, **arguments) -> dic
 
 
 def importances(context: Context) -> dict[str, Any]:
-    """DCI by the learner that was asked for."""
+    """DCI by the learner of the settings."""
     return split(dci, context, seeded=True, progress=True, learner=context.settings.dci_learner)
 
 
@@ -73,25 +69,25 @@ def paired(metric, context: Context) -> dict[str, Any]:
 
 
 def information_gap(context: Context) -> dict[str, Any]:
-    """MIG; in `details` and in a picture what it is made of, how much each code tells of each factor."""
+    """MIG; in `details` and in a picture the mutual information of each code and each factor that it is made of."""
     settings, source = context.settings, context.source
     result = paired(mig, context)
     seeds = range(settings.seeds)
     mean = np.mean([of_one_sample(information_shares, context, context.codes, seed) for seed in seeds], axis=0)
-    if context.writes and settings.pictures:
+    if context.draws:
         picture = visualize.heatmap(
             mean,
             [f"{settings.latent}[{code}]" for code in range(len(mean))],
             source.factor_names,
-            f"what {settings.latent} tells of each factor",
+            f"information of {settings.latent} about each factor",
             "mutual information, share of the entropy",
         )
-        visualize.save_png(epath.Path(settings.out or settings.workdir) / "mutual_information.png", picture)
+        visualize.save_png(context.folder / "mutual_information.png", picture)
     return result | {"details": {"information_shares": dict(zip(source.factor_names, mean.T.tolist()))}}
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:
-    """TAD on the set's attributes by the protocol that was asked for; once where every seed has the same images."""
+    """TAD on the set's attributes by the protocol of the settings; once where all seeds have the same images."""
     protocol, source, pool = context.settings.protocol, context.source, context.pool
     num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
     first = protocol == "infodiffusion"
@@ -112,9 +108,10 @@ def ranking(context: Context) -> dict[str, Any]:
     draws = [subset(context.pool, UDR_IMAGES, seed) for seed in range(settings.seeds)]
 
     def kl(bundle, indices):
-        images = pixels.to_unit_range(context.source.fetch(indices).astype(np.float32))
-        mean, log_var = bundle.encode_posterior(images)
-        return np.asarray(vae_loss.gaussian_kl(mean, log_var).mean(axis=0))
+        def of(images):
+            return vae_loss.gaussian_kl(*bundle.encode_posterior(images))
+
+        return of_images(of, context.source, indices, name="KL").mean(axis=0)
 
     def score(indices):
         kls = [kl(bundle, indices) for bundle in bundles] if settings.latent == "z_disen" else None
@@ -122,7 +119,7 @@ def ranking(context: Context) -> dict[str, Any]:
 
     def untrained(seed):
         indices = subset(context.pool, UDR_IMAGES, seed)
-        first = seed * len(bundles)  # every encoder of every floor is another
+        first = seed * len(bundles)  # no encoder is used twice
         encoders = [Untrained(b, context.source, settings.latent, first + i, indices) for i, b in enumerate(bundles)]
         return udr([encoder(indices) for encoder in encoders])
 

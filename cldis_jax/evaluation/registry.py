@@ -1,28 +1,29 @@
 """The metrics of `cldis_jax.evaluate` by name: what each needs, and a function of the context that measures it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cldis_jax import api, metrics
 from cldis_jax.evaluation import decoded, labelled
-from cldis_jax.evaluation.context import POOLS, Context, Settings
+from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
+from cldis_jax.runtime.errors import UserError
 
 LABEL_FREE = "udr, fid, reconstruction, z_usage, content_tracking"
 
-__all__ = ["HIGHER_IS_BETTER", "METRICS", "POOLS", "Context", "Settings", "check"]
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "POOLS", "Context", "Settings", "check", "check_names"]
 
 
 def needs_latent(bundle: api.Bundle, latent: str, which: str = "this model") -> None:
-    if not {"z_sem": bundle.has_diffusion, "z_disen": bundle.has_vae}[latent]:
+    if not bundle.has(latent):
         field = {"z_sem": "diffusion", "z_disen": "vae"}[latent]
-        raise ValueError(f"--latent={latent}: {which} has none, it was trained with {field}.weight=0")
+        raise UserError(f"--latent={latent}: {which} has none, it was trained with {field}.weight=0")
 
 
 def needs_factors(context: Context) -> None:
     if not context.source.factor_sizes:
-        raise ValueError(f"{context.source.name} has no factor labels; label-free metrics are {LABEL_FREE}")
+        raise UserError(f"{context.source.name} has no factor labels; label-free metrics are {LABEL_FREE}")
 
 
 def needs_samples(context: Context) -> None:
@@ -33,19 +34,19 @@ def needs_samples(context: Context) -> None:
 
 def needs_attributes(context: Context) -> None:
     if not context.source.attribute_names:
-        raise ValueError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
+        raise UserError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
 
 
 def needs_models(context: Context) -> None:
     """Other models, of the same images and with the latent."""
     settings = context.settings
     if not settings.workdirs:
-        raise ValueError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
+        raise UserError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
     for path, bundle in zip(settings.workdirs, context.rivals):
         for field in ("source", "name", "path", "crop", "image_size", "channels"):
             theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
             if theirs != ours:
-                raise ValueError(
+                raise UserError(
                     f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
                 )
         needs_latent(bundle, settings.latent, f"the model in {path}")
@@ -53,18 +54,20 @@ def needs_models(context: Context) -> None:
 
 def needs_inception(context: Context) -> None:
     if not context.settings.inception_weights:
-        raise FileNotFoundError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
-    inception.load_weights(context.settings.inception_weights)
+        raise UserError(f"fid needs --inception_weights=FILE. {inception.WHERE}")
+    with user_errors():
+        inception.load_weights(context.settings.inception_weights)
 
 
 def needs_lpips(context: Context) -> None:
-    """Nothing without --lpips_weights; else its networks, and images that they take."""
+    """With --lpips_weights: readable networks, and images of a size that they take."""
     if not context.settings.lpips_weights:
         return
-    lpips.load_weights(*context.settings.lpips_weights)
+    with user_errors():
+        lpips.load_weights(*context.settings.lpips_weights)
     data = context.bundle.config.data
     if data.channels != 3 or data.image_size < lpips.LEAST_SIZE:
-        raise ValueError(
+        raise UserError(
             f"--lpips_weights: LPIPS takes colour images of {lpips.LEAST_SIZE} pixels a side or more, this model's "
             f"have {data.channels} channels and {data.image_size} pixels"
         )
@@ -72,25 +75,27 @@ def needs_lpips(context: Context) -> None:
 
 def needs_denoiser(context: Context) -> None:
     if not context.bundle.has_diffusion:
-        raise ValueError("z_usage asks the denoiser, but this model is a VAE alone (diffusion.weight=0)")
+        raise UserError("z_usage measures the denoiser, but this model is a VAE alone (diffusion.weight=0)")
 
 
 def needs_tracker(context: Context) -> None:
     settings, size = context.settings, context.bundle.config.data.image_size
     directions = decoded.directions_of(context)
     if len(directions) < 2:
-        raise ValueError(f"content tracking compares directions, but --directions={settings.directions} has only one")
-    trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
+        raise UserError(f"content tracking compares directions, but --directions={settings.directions} has only one")
+    with user_errors():
+        trackers.make_tracker(settings.tracker, settings.tapir_checkpoint or None)
     if size < trackers.WINDOW:
-        raise ValueError(
+        raise UserError(
             f"content tracking needs images of {trackers.WINDOW} pixels a side or more, this model's have {size}"
         )
 
 
 class Metric(NamedTuple):
-    """`measure` gives {name: {mean, std, floors}}, perhaps a `note` and `details`; `needs` raise where something lacks.
+    """A metric: `measure` returns {name: {mean, std, floors}}, and may add a `note` and `details`.
 
-    What has an interval in place of seeds gives plain {name: value} and `floors` {kind: {name: value}}.
+    A metric with an interval in place of seeds returns {name: value} and `floors` {kind: {name: value}}. Each of
+    `needs` raises a UserError where the metric can't be measured.
     """
 
     measure: Callable[[Context], dict[str, Any]]
@@ -129,14 +134,21 @@ METRICS = {
 HIGHER_IS_BETTER = tuple(name for name in METRICS if name not in ("fid", "reconstruction", "z_usage"))
 
 
-def check(context: Context, names: list[str]) -> None:
-    """Raise, before any work, for a metric that is unknown or that this model, data or machine can't be scored by."""
+def check_names(names: Sequence[str]) -> None:
+    """Raise UserError for no metric, or an unknown one."""
+    if not names:
+        raise UserError(f"--metrics is empty; choose from {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
-            raise ValueError(f"--metrics: {name!r} is unknown; choose from {', '.join(METRICS)}")
+            raise UserError(f"--metrics: {name!r} is unknown; choose from {', '.join(METRICS)}")
+
+
+def check(context: Context, names: Sequence[str]) -> None:
+    """Raise UserError, before any work, where a metric is unknown, or this model, its data or a file don't allow it."""
+    check_names(names)
     settings, bundle = context.settings, context.bundle
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:
-        raise ValueError("--pool=heldout: this model saw every image in training (data.holdout=0)")
+        raise UserError("--pool=heldout: this model saw every image in training (data.holdout=0)")
     needs_latent(bundle, settings.latent)
     for name in names:
         for need in METRICS[name].needs:

@@ -52,7 +52,7 @@ def closed_loop_loss(
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
 
     # The forward process: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t uniform.
-    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
+    noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
 
     # The two codes: z_sem = E_sem(x_0), and z_disen ~ q_phi(z|x) = N(mu, sigma^2).
     z_sem = networks.encode_semantic(params, x0)
@@ -61,8 +61,9 @@ def closed_loop_loss(
     # 1. L_diff = || target - denoiser(x_t, t, z) ||^2. z is z_sem [paper], or what `exchange` makes of the two codes.
     z = exchange(config, z_sem, q.sample, step, keys["swap"])
     denoise = networks.denoiser(params, z, dropout=keys["dropout"])
-    error = diffusion.squared_error(schedule, config.diffusion.prediction, denoise, noised).mean(axis=(1, 2, 3))  # [B]
+    error = diffusion.squared_error(denoise, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
+    signals = measure(config, schedule, networks, params, z, error, noised, step)
 
     # 2. L_dt: z_sem mimics the distribution of z_disen.
     L_dt = distillation_loss(config, z_sem, q)
@@ -76,7 +77,6 @@ def closed_loop_loss(
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    signals = measure(config, schedule, networks, params, z, error, noised, step)
     return loss, LoopOutput(scalars | vae_scalars, signals)
 
 

@@ -72,15 +72,15 @@ class Noised(NamedTuple):
 
     x0: jax.Array  # [B, ...]
     t: jax.Array  # int32 [B]
-    eps: jax.Array  # [B, ...]
     x_t: jax.Array  # [B, ...]
+    target: jax.Array  # what the network shall output [B, ...]
 
 
-def forward_process(schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
-    """x_t ~ q(x_t | x_0) for images x0 [B, ...], with t uniform over the timesteps and eps ~ N(0, I)."""
+def forward_process(schedule: Schedule, prediction: str, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
+    """x_t ~ q(x_t | x_0) for images x0 [B, ...], with t uniform over the timesteps, and the target of `prediction`."""
     t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
-    return Noised(x0, t, eps, q_sample(schedule, x0, t, eps))
+    return Noised(x0, t, q_sample(schedule, x0, t, eps), prediction_target(schedule, prediction, x0, t, eps))
 
 
 def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
@@ -90,11 +90,9 @@ def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
 
 
-def squared_error(schedule: Schedule, prediction: str, denoise: Denoiser, noised: Noised) -> jax.Array:
-    """Squared error of the network's output in the units of `prediction`, pixel by pixel [B, ...]."""
-    return jnp.square(
-        denoise(noised.x_t, noised.t) - prediction_target(schedule, prediction, noised.x0, noised.t, noised.eps)
-    )
+def squared_error(denoise: Denoiser, noised: Noised) -> jax.Array:
+    """Squared error of the network's output, in the units of its prediction, pixel by pixel [B, ...]."""
+    return jnp.square(denoise(noised.x_t, noised.t) - noised.target)
 
 
 def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:

@@ -137,8 +137,7 @@ def measure(
     z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
     def loss(z):
-        denoise = networks.denoiser(params, z)
-        return diffusion.squared_error(schedule, config.diffusion.prediction, denoise, part).mean()
+        return diffusion.squared_error(networks.denoiser(params, z), part).mean()
 
     def probe():
         right = loss(z)

@@ -15,21 +15,12 @@ ACTIVE_VARIANCE = 0.01  # of a unit's mean over the images, above which it count
 
 @struct.dataclass
 class Posterior:
-    """q_phi(z|x) = N(mean, exp(log_var)) of a batch, with one draw of noise; each [B, d]."""
+    """q_phi(z|x) = N(mean, exp(log_var)) of a batch, with samples of it; each [B, d]."""
 
     mean: jax.Array
     log_var: jax.Array
-    noise: jax.Array  # sigma times a standard normal draw
-
-    @property
-    def sample(self) -> jax.Array:
-        """z_disen ~ q_phi(z|x)."""
-        return self.mean + self.noise
-
-    @property
-    def mirrored_sample(self) -> jax.Array:
-        """The other end of the antithetic pair."""
-        return self.mean - self.noise
+    sample: jax.Array  # z_disen = mean + sigma eps, eps ~ N(0, I)
+    mirrored_sample: jax.Array  # mean - sigma eps, the other end of the antithetic pair
 
     @property
     def kl(self) -> jax.Array:
@@ -40,7 +31,8 @@ class Posterior:
 def posterior(networks: Networks, params: dict, x: jax.Array, key: jax.Array) -> Posterior:
     """q_phi(z|x) of images [B, H, W, C] in [-1, 1]."""
     mean, log_var = networks.encode_posterior(params, x)
-    return Posterior(mean, log_var, jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape))
+    noise = jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape)
+    return Posterior(mean, log_var, mean + noise, mean - noise)
 
 
 def vae_loss(
@@ -48,6 +40,8 @@ def vae_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(L_vae [], its parts by name, each []) of images x0 and the posterior q; `capacity` is C, [] or [B]."""
     c = config.vae
+    kl = q.kl.sum(-1)
+    mean_kl = kl.mean()
 
     def reconstruct(z):
         decoded = networks.decode_vae(params, z)
@@ -56,8 +50,6 @@ def vae_loss(
     reconstruction = reconstruct(q.sample)
     if c.antithetic:  # Wu et al. 2019: the noise that the two samples share cancels
         reconstruction = (reconstruction + reconstruct(q.mirrored_sample)) / 2
-    kl = q.kl.sum(-1)
-    mean_kl = kl.mean()
     # A C of each sample binds that sample's KL; one C for all binds the batch's mean.
     penalty = CAPACITY_FORMS[c.capacity_form](kl if capacity.ndim else mean_kl, capacity, c.beta, c.beta_min).mean()
     active = (q.mean.var(axis=0) > ACTIVE_VARIANCE).sum().astype(jnp.float32)

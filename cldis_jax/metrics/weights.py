@@ -1,4 +1,8 @@
-"""Published PyTorch weights: reading a file that the user names, and checking every name and shape in it."""
+"""Published PyTorch weights: reading a state dict from a file, and checking every name and shape in it.
+
+PyTorch, an optional extra, is imported here for the networks of the metrics, and in `runtime/torch_files.py` for whole
+training checkpoints.
+"""
 
 import pathlib
 from collections.abc import Collection, Hashable, Mapping

@@ -6,7 +6,7 @@ they run faster on CPU.
 
 Weights start by the law of He et al. 2015 and biases at 0, as in the reimplementation 1Konny/Beta-VAE [choice].
 PyTorch's default law shrinks the signal in every layer, until the means of different colours differ by a thousandth:
-then few units ever come alive, and share the factors between them (docs/study_cpu).
+then few units ever come alive, and share the factors between them (docs/studies/cpu).
 """
 
 import functools

@@ -54,7 +54,7 @@ def standardize(params: dict[str, Any], z_sem: jax.Array) -> dict[str, Any]:
     """E_sem's `params`, the last layer rescaled: mean 0 and variance 1 for the images that gave z_sem [N, latent_dim].
 
     Data-dependent initialisation (Mishkin and Matas 2016), of this layer alone. As drawn, z_sem of the
-    small net has a standard deviation near .1 (docs/study_long), and a unit that nobody asks for stays as small.
+    small net has a standard deviation near .1 (docs/studies/long), and a unit that nobody asks for stays as small.
     """
     layer, mean, std = params["head"]["layer"], z_sem.mean(0), jnp.maximum(z_sem.std(0), 1e-3)
     rescaled = layer | {"kernel": layer["kernel"] / std[None], "bias": (layer["bias"] - mean) / std}

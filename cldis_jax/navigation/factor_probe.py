@@ -1,7 +1,7 @@
-"""What a direction does, in words: a probe reads the factors of a rendered set from images, here decoded ones.
+"""What a direction changes, by factor: a probe predicts the factors of a rendered set from decoded images.
 
-The probe is a small convolutional network with one softmax a factor, trained on the data set's own labels; the models
-that it judges never see them. A change of a factor is the Wasserstein-1 distance between what the probe says of two
+The probe is a small convolutional network with one softmax for each factor. It is trained on the labels of the data
+set, which the models never see. The change of a factor is the Wasserstein-1 distance between the predictions for two
 images, in the factor's own geometry: steps on a line, the shorter way on a circle, or another category.
 """
 
@@ -18,19 +18,21 @@ from etils import epath
 from flax import serialization, struct
 from tqdm import tqdm
 
+from cldis_jax.api.codes import in_batches
 from cldis_jax.data import Source
 from cldis_jax.models.pixels import to_unit_range
 from cldis_jax.models.reconstructor import Trunk
+from cldis_jax.runtime.files import atomic
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
-MAX_NOISE = 0.15  # standard deviation added to the images in training, so that a decoder's blemishes don't mislead
-MAX_SIDE = 32  # pixels that the probe looks at; larger images are averaged down
-NUM_TESTED = 1024  # labelled images that its accuracy is measured on
+MAX_NOISE = 0.15  # std of noise added in training, which makes the probe robust to a decoder's artefacts
+MAX_SIDE = 32  # pixels a side of what the network sees; larger images are averaged down
+NUM_TESTED = 1024  # the most labelled images for measuring its accuracy
 READ_BATCH = 64
 
 CATEGORIES = ("shape", "category", "object", "color", "object_color", "object_shape", "background_color")
 CIRCLES = ("floor_hue", "wall_hue", "object_hue", "azimuth")
-FULL_TURNS = ("sprites", "dsprites")  # sets whose `orientation` closes a circle; of scenes it is an arc of 60 degrees
+FULL_TURNS = ("sprites", "dsprites")  # sets whose `orientation` is a circle; in scenes it is an arc of 60 degrees
 
 
 def geometry(source: Source) -> tuple[str, ...]:
@@ -46,10 +48,10 @@ def geometry(source: Source) -> tuple[str, ...]:
 
 
 def wasserstein(kind: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Distance [...] between distributions [..., n] over a factor's n values; 1 is the largest that there is.
+    """Distance [...] between distributions [..., n] over a factor's n values, in [0, 1].
 
-    On a line the area between the cumulative distributions, on a circle the same after the best cut (their median
-    difference is taken off; Rabin et al. 2011), for categories half the sum of absolute differences.
+    On a line: the area between the cumulative distributions. On a circle: the same after the best cut, which subtracts
+    their median difference (Rabin et al. 2011). For categories: half the sum of absolute differences.
     """
     n = p.shape[-1]
     if n == 1:
@@ -63,14 +65,14 @@ def wasserstein(kind: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def factor_share(changes: np.ndarray) -> float:
-    """Mean over directions of the largest factor's share of all change, from changes [K, F]; 1 / F knows nothing."""
+    """Mean over directions of the largest factor's share of all change, from changes [K, F]; at worst 1 / F."""
     total = changes.sum(-1)
     share = np.where(total > 0, changes.max(-1) / np.where(total > 0, total, 1), 1 / changes.shape[1])
     return float(share.mean())
 
 
 class ProbeNetwork(nn.Module):
-    """Images [B, H, W, C] -> logits of all factors, one behind the other [B, sum of sizes]."""
+    """Images [B, H, W, C] -> logits of all factors, concatenated [B, sum of sizes]."""
 
     num_logits: int
 
@@ -91,19 +93,16 @@ class Probe:
 
     def read(self, images: np.ndarray) -> list[np.ndarray]:
         """For each factor, probabilities [B, n] of its values, from images [B, H, W, C] in [-1, 1]."""
-        logits = []
-        for start in range(0, len(images), READ_BATCH):
-            rows = np.arange(start, start + READ_BATCH).clip(max=len(images) - 1)  # padded: one shape, one program
-            logits.append(np.asarray(_logits(sum(self.sizes), self.params, images[rows]))[: len(images) - start])
-        parts = np.split(np.concatenate(logits).astype(np.float64), np.cumsum(self.sizes)[:-1], axis=-1)
+        logits = in_batches(lambda x: _logits(sum(self.sizes), self.params, x), images, size=READ_BATCH)
+        parts = np.split(logits.astype(np.float64), np.cumsum(self.sizes)[:-1], axis=-1)
         return [np.asarray(jax.nn.softmax(part, axis=-1)) for part in parts]
 
     def accuracy(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """Share [F] of images [B, H, W, C] whose factor values [B, F] are read rightly."""
+        """Share [F] of images [B, H, W, C] whose factor values [B, F] are predicted correctly."""
         return np.array([(p.argmax(-1) == factors[:, i]).mean() for i, p in enumerate(self.read(images))])
 
     def changes(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Mean distance [F] between what is read of images and of their successors, each [B, H, W, C]."""
+        """Mean distance [F] between the predictions for images before and after an edit, each [B, H, W, C]."""
         read = zip(self.kinds, self.read(before), self.read(after))
         return np.array([wasserstein(kind, p, q).mean() for kind, p, q in read])
 
@@ -148,7 +147,7 @@ def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed
 def load_or_train(
     path: epath.PathLike, source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0
 ) -> Probe:
-    """The probe kept at `path` if it was trained with the same settings, or a new one, which is then kept there."""
+    """The probe stored at `path`, if it was trained with the same settings; otherwise a new one, which is stored."""
     path = epath.Path(path)
     settings = {
         "source": source.name,
@@ -162,10 +161,8 @@ def load_or_train(
         if kept.get("settings") == settings:
             return Probe(kept["params"], tuple(source.factor_sizes), geometry(source))
     probe = train_probe(source, indices, steps=steps, seed=seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
-    part.replace(path)
+    with atomic(path) as file:
+        file.write(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
     return probe
 
 

@@ -1,6 +1,6 @@
-"""The method of Navigation: directions of a latent space that a second network can tell apart, found without labels.
+"""The method of navigation: directions of a latent space whose effects a second network recognises, without labels.
 
-Voynov & Babenko 2020 (arXiv 2002.03754) on a frozen decoder. A direction is worth having if its effect is recognised:
+Voynov & Babenko 2020 (arXiv 2002.03754) on a frozen decoder:
 
     z' = z + A (eps e_k)    x, x' = decode(z, x_T), decode(z', x_T)    R(x, x') -> k, eps
 
@@ -18,6 +18,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.models.reconstructor import Reconstructor
+from cldis_jax.runtime.errors import UserError
 
 BASES = ("ortho", "unit", "identity")
 DECODERS = ("ddim", "x0", "vae")
@@ -57,29 +58,29 @@ def default_config() -> ConfigDict:
 
 
 def validate(config: ConfigDict, latent_dim: int) -> None:
-    """Raise ValueError, one line, for settings that can't be run on a latent of `latent_dim` dimensions."""
+    """Raise UserError, one line, for settings that can't be run on a latent of `latent_dim` dimensions."""
     for name, choices in (("basis", BASES), ("start", STARTS), ("decoder", DECODERS)):
         if config[name] not in choices:
-            raise ValueError(f"{name}={config[name]!r} is not one of: {', '.join(choices)}")
+            raise UserError(f"{name}={config[name]!r} is not one of: {', '.join(choices)}")
     if config.num_directions < 1:
-        raise ValueError(f"num_directions={config.num_directions} must be at least 1")
+        raise UserError(f"num_directions={config.num_directions} must be at least 1")
     if config.basis != "unit" and config.num_directions > latent_dim:
-        raise ValueError(
+        raise UserError(
             f"num_directions={config.num_directions} is more than the {latent_dim} dimensions of z, and {config.basis} "
             f"directions are orthonormal; ask for at most {latent_dim}, or for basis=unit"
         )
     if config.start == "axes" and config.num_directions > latent_dim:
-        raise ValueError(
-            f"num_directions={config.num_directions} is more than the {latent_dim} axes of z, so that start=axes has "
-            f"nothing to begin the others from; ask for at most {latent_dim}, or for start=random"
+        raise UserError(
+            f"num_directions={config.num_directions} is more than the {latent_dim} axes of z, so that start=axes can't "
+            f"start the others; ask for at most {latent_dim}, or for start=random"
         )
     if not 0 <= config.min_shift < config.max_shift:
-        raise ValueError(f"shifts need 0 <= min < max, got min_shift={config.min_shift}, max_shift={config.max_shift}")
+        raise UserError(f"shifts need 0 <= min < max, got min_shift={config.min_shift}, max_shift={config.max_shift}")
     for name in ("learning_rate", "directions_learning_rate", "width", "decode_steps", "num_codes"):
         if not config[name] > 0:
-            raise ValueError(f"{name}={config[name]} must be positive")
+            raise UserError(f"{name}={config[name]} must be positive")
     if config.data.batch_size < 1 or config.train.steps < 1:
-        raise ValueError(f"batch_size={config.data.batch_size} and steps={config.train.steps} must be at least 1")
+        raise UserError(f"batch_size={config.data.batch_size} and steps={config.train.steps} must be at least 1")
 
 
 # --- A ---
@@ -130,7 +131,7 @@ def create_state(
 
 @struct.dataclass
 class Shifts:
-    """What one batch asks: which codes move, at which x_T, along which direction and how far."""
+    """One batch: the codes that move, their x_T, and along which direction and how far each moves."""
 
     z: jax.Array  # [B, d]
     x_T: jax.Array  # [B, H, W, C]
@@ -159,10 +160,10 @@ def reconstruct(
     scales: jax.Array,
     shifts: Shifts,
 ) -> tuple[jax.Array, jax.Array]:
-    """R's logits [B, K] and shift [B] on the pairs that the shifts make; `scales` [d] are the deviations of z."""
+    """R's logits [B, K] and shift [B] for the pairs of original and shifted images; `scales` [d] are the std of z."""
     A = direction_matrix(config, params["directions"])
     z_shifted = shifts.z + scales[None] * A.T[shifts.k] * shifts.eps[:, None]
-    # The two of a pair stay neighbours, so that a batch split over devices never splits a pair.
+    # The two images of a pair are neighbours, so that no pair is split over two devices.
     z = rearrange(jnp.stack([shifts.z, z_shifted], axis=1), "b two d -> (b two) d")
     images = decode(z, shifts.x_T.repeat(2, axis=0))
     pairs = rearrange(images, "(b two) h w c -> b h w (two c)", two=2)
@@ -177,7 +178,7 @@ def navigation_loss(
     scales: jax.Array,
     shifts: Shifts,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """CE(k', k) + 0.25 |eps' - eps|, and its parts with R's accuracy."""
+    """CE(k', k) + 0.25 |eps' - eps|; and its parts, with R's accuracy."""
     logits, eps = reconstruct(params, config, decode, reconstructor, scales, shifts)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, shifts.k).mean()
     shift_error = jnp.abs(eps - shifts.eps).mean()
@@ -210,7 +211,7 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), scalars
 
 
-def answers(
+def test_step(
     params: dict[str, Any],
     config: ConfigDict,
     decode: Decode,
@@ -220,7 +221,7 @@ def answers(
     scales: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """On one fresh batch: the directions k [B], whether R named them [B] bool, and its |eps' - eps| [B]."""
+    """On a batch that was not trained on: the directions k [B], whether R recognised them [B], and |eps' - eps| [B]."""
     shifts = draw_shifts(config, codes, image_shape, key)
     logits, eps = reconstruct(params, config, decode, reconstructor, scales, shifts)
     return shifts.k, logits.argmax(-1) == shifts.k, jnp.abs(eps - shifts.eps)

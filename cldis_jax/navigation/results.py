@@ -1,28 +1,23 @@
-"""What a search for directions found, to keep, to look at and to compare: file, contact sheet, animation, factors."""
+"""What a search for directions found: the file, the contact sheet, the animation, the names of factors."""
 
 import zipfile
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
 from etils import epath
-from tqdm import tqdm
 
 from cldis_jax import api
-from cldis_jax.api import pictures
-from cldis_jax.data import Source
 from cldis_jax.navigation import factor_probe
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
 
-CHUNK = 32  # images decoded at once
 SHEET_SHIFTS = 7
 FRAMES = 13
 NUM_BEST = 5  # directions in the animation
 PROBE_SHIFT = 2.0  # standard deviations either way, at which factors are read
 RANDOM_DRAWS = 2  # bases that the random directions are averaged over
-
-Paint = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (z [N, d], x_T [N, H, W, C]) -> images [N, H, W, C]
 
 
 class Directions(NamedTuple):
@@ -37,76 +32,55 @@ class Directions(NamedTuple):
 
     def save(self, path: epath.PathLike) -> None:
         """Write them, whole or not at all."""
-        path = epath.Path(path)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic(path) as file:
             np.savez(file, **self._asdict())
-        part.replace(path)
+
+    @property
+    def axes(self) -> api.Axes:
+        """As axes of an Editor: a shift of 1 along a direction is one standard deviation of z."""
+        return api.Axes((self.scales[:, None] * self.A).T, self.ranking.tolist(), "direction", self.latent)
 
     @classmethod
-    def load(cls, path: epath.PathLike, bundle: api.Bundle) -> "Directions":
-        """Those of a file, which `bundle` is to be moved along; notes where they were found on another step of it.
+    def load(cls, path: epath.PathLike, bundle: api.Bundle, latent: str | None = None) -> "Directions":
+        """The directions of a file, for `bundle`; prints a note where they were found on another step of it.
 
         Raises:
-          ValueError: it is no such file.
+          UserError: there is no such file, or its directions are of another kind of model or not of `latent`.
         """
         try:
             with epath.Path(path).open("rb") as file, np.load(file) as content:
                 found = cls(*(np.asarray(content[name]) for name in cls._fields))
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} can't be read as directions of cldis_jax.navigate: {error}") from error
-        found = found._replace(latent=str(found.latent), model_step=int(found.model_step))
+            raise UserError(f"{path} can't be read as directions of cldis_jax.navigate: {error}") from error
+        found, dim = found._replace(latent=str(found.latent), model_step=int(found.model_step)), len(bundle.z_std)
+        if found.A.ndim != 2 or len(found.A) != dim or found.scales.shape != (dim,):
+            raise UserError(
+                f"{path}: directions of shape {found.A.shape} with scales {found.scales.shape} don't fit a z of {dim}"
+            )
+        if found.latent != (latent or found.latent):
+            raise UserError(f"{path} holds directions of {found.latent}, not of --latent={latent}")
         if found.model_step != bundle.step:
             print(f"note: {path} holds directions of step {found.model_step}, the model is of step {bundle.step}")
         return found
 
 
-def painter(bundle: api.Bundle, latent: str) -> Paint:
-    """The model's full decoder for a latent, in batches: DDIM of the config's `decode_steps`, or the VAE's."""
-
-    def paint(z, x_T):
-        if latent == "z_disen":
-            return pictures.in_chunks(bundle.decode_vae, z, size=CHUNK)
-        return pictures.decode_in_chunks(bundle, x_T, z, bundle.config.diffusion.decode_steps, CHUNK)
-
-    return paint
-
-
-def shifted(paint: Paint, z: np.ndarray, x_T: np.ndarray, steps: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Images [K, N, S, H, W, C]: codes z [N, d] moved along `steps` [K, d] by `shifts` [S], each at its own x_T."""
-    codes = np.stack([pictures.traversal_codes(code, steps, shifts) for code in z])  # [N, K, S, d]
-    images = []
-    for k in tqdm(range(len(steps)), "decoding the directions", unit="direction", leave=False, disable=None):
-        flat = rearrange(codes[:, k], "n s d -> (n s) d").astype(np.float32)
-        images.append(rearrange(paint(flat, x_T.repeat(len(shifts), axis=0)), "(n s) h w c -> n s h w c", n=len(z)))
-    return np.stack(images)
-
-
 def contact_sheet(
-    paint: Paint,
-    z: np.ndarray,
-    x_T: np.ndarray,
-    steps: np.ndarray,
-    ranking: np.ndarray,
-    accuracy: np.ndarray,
-    max_shift: float,
+    editor: api.Editor, code: api.Code, axes: api.Axes, accuracy: np.ndarray, max_shift: float
 ) -> np.ndarray:
-    """One uint8 picture: a row for each direction, best first, with every image moved from end to end."""
+    """One uint8 picture: a row for each direction, the best first, in which every image is moved from end to end."""
     shifts = np.linspace(-max_shift, max_shift, SHEET_SHIFTS)
-    images = shifted(paint, z, x_T, steps[ranking], shifts)
-    rows = [f"direction {k} ({accuracy[k]:.0%})" for k in ranking]
-    columns = [f"{s:+.1f}" for s in shifts] * len(z)
+    images = editor.traverse(code, axes.steps[axes.order], shifts, "decoding the directions")
+    rows = [f"direction {k} ({accuracy[k]:.0%})" for k in axes.order]
+    columns = [f"{s:+.1f}" for s in shifts] * len(code.z)
     title = "shift in standard deviations; in brackets how often the reconstructor names the direction"
     return visualize.grid(rearrange(images, "k n s h w c -> k (n s) h w c"), rows, columns, title)
 
 
-def animation(
-    paint: Paint, z: np.ndarray, x_T: np.ndarray, steps: np.ndarray, ranking: np.ndarray, max_shift: float
-) -> list[np.ndarray]:
-    """Frames of the best directions, one a row, each image moving from end to end."""
-    best = ranking[:NUM_BEST]
+def animation(editor: api.Editor, code: api.Code, axes: api.Axes, max_shift: float) -> list[np.ndarray]:
+    """Frames of the best directions, one a row, in which each image moves from end to end."""
+    best = axes.order[:NUM_BEST]
     shifts = np.linspace(-max_shift, max_shift, FRAMES)
-    images = shifted(paint, z, x_T, steps[best], shifts)
+    images = editor.traverse(code, axes.steps[best], shifts, "decoding the animation")
     labels = [f"direction {k}" for k in best]
     return [visualize.grid(images[:, :, i], labels, title=f"{s:+.1f} std") for i, s in enumerate(shifts)]
 
@@ -115,10 +89,10 @@ def animation(
 
 
 def rival_directions(codes: np.ndarray, num: int, seed: int) -> dict[str, np.ndarray]:
-    """What found directions are compared with, as rows [., d] of length 1 in standard deviations of codes [N, d].
+    """Directions to compare found ones with: rows [., d] of length 1 in standard deviations of codes [N, d].
 
-    `axes`: every dimension; `pca`: the `num` leading eigenvectors of the codes' correlations; `random`: as many
-    orthonormal ones, from RANDOM_DRAWS draws.
+    `axes`: every dimension; `pca`: the `num` leading eigenvectors of the codes' correlations; `random`: `num`
+    orthonormal ones from each of RANDOM_DRAWS draws.
     """
     dim, rng = codes.shape[1], np.random.default_rng(seed)
     std = codes.std(axis=0)
@@ -129,39 +103,42 @@ def rival_directions(codes: np.ndarray, num: int, seed: int) -> dict[str, np.nda
 
 
 def factor_changes(
-    probe: factor_probe.Probe, paint: Paint, z: np.ndarray, x_T: np.ndarray, steps: np.ndarray
+    probe: factor_probe.Probe, editor: api.Editor, code: api.Code, steps: np.ndarray, before: np.ndarray
 ) -> np.ndarray:
-    """How much each factor changes along each direction [K, F], in [0, 1]: the mean over codes and both ways."""
-    before = paint(z, x_T).repeat(2, axis=0)
-    after = rearrange(
-        shifted(paint, z, x_T, steps, np.array([-PROBE_SHIFT, PROBE_SHIFT])), "k n s h w c -> k (n s) h w c"
-    )
-    return np.stack([probe.changes(before, moved) for moved in after])
+    """How much each factor changes along each direction [K, F], in [0, 1]: the mean over codes and both ways.
+
+    `before` [B, H, W, C] are the images of the codes.
+    """
+    shifts = (-PROBE_SHIFT, PROBE_SHIFT)
+    after = editor.traverse(code, steps, shifts, "reading the factors")
+    before = before.repeat(len(shifts), axis=0)
+    return np.stack([probe.changes(before, rearrange(moved, "n s h w c -> (n s) h w c")) for moved in after])
 
 
 def name_factors(
     probe: factor_probe.Probe,
-    source: Source,
-    indices: np.ndarray,
-    paint: Paint,
+    editor: api.Editor,
+    code: api.Code,
+    factors: np.ndarray,
     found: np.ndarray,
     codes: np.ndarray,
-    z: np.ndarray,
-    x_T: np.ndarray,
     seed: int,
 ) -> dict[str, object]:
-    """The `factor_share` of found directions [K, d] and of their rivals, the `changes` behind it, by factor [F] the
-    `decoded_accuracy`: how often the probe reads the right value from a decoded image.
+    """What the probe reads along directions.
 
     Args:
-      indices: of the source's images whose codes `z` [N, d] are moved, at x_T [N, H, W, C].
-      codes: codes [M, d] of many images, for the deviations and the correlations.
+      code: of the images that are moved; `factors` [B, F] are their true values.
+      found: the directions [K, d], of length 1 in standard deviations of z.
+      codes: codes [M, d] of many images, for the deviations and the correlations of z.
+
+    Returns `changes` [K, F] of the found directions and of their rivals, their `factor_share`, and `decoded_accuracy`
+    [F]: how often the probe reads the right value from a decoded image.
     """
-    scales = codes.std(axis=0)
     directions = {"navigation": found} | rival_directions(codes, len(found), seed)
-    changes = {name: factor_changes(probe, paint, z, x_T, rows * scales) for name, rows in directions.items()}
+    scales, before = codes.std(axis=0), editor.decode(code)
+    changes = {name: factor_changes(probe, editor, code, rows * scales, before) for name, rows in directions.items()}
     return {
         "factor_share": {name: factor_probe.factor_share(values) for name, values in changes.items()},
         "changes": changes,
-        "decoded_accuracy": probe.accuracy(paint(z, x_T), source.factors(indices)),
+        "decoded_accuracy": probe.accuracy(before, factors),
     }

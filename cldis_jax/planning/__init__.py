@@ -1,1 +1,1 @@
-"""What a config costs: parameters, FLOPs, memory and time, here or on devices that are not present."""
+"""The cost of a config: parameters, FLOPs, memory and time, on the devices present or on absent ones."""

@@ -1,4 +1,4 @@
-"""The training step compiled ahead of time for absent TPUs, and what the compiled program says of itself."""
+"""The training step, compiled for TPUs that are not present, and the memory, FLOPs and traffic of the result."""
 
 import importlib.util
 import os
@@ -15,10 +15,11 @@ from cldis_jax.config import validate
 from cldis_jax.planning import cost, hlo
 from cldis_jax.planning.chips import Topology
 from cldis_jax.runtime import partitioning, report
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.training.program import make_program
 
 NUM_BUFFERS = 5
-# No chip is touched: no metadata server, no lock against other processes, a name for the absent host.
+# libtpu must not look for a chip: no metadata server, no lock against other processes, a made-up host.
 LIBTPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -29,13 +30,13 @@ LIBTPU_ENVIRONMENT = {
 
 
 def devices_of(topology: Topology) -> list:
-    """Devices to compile for; one a chip.
+    """Devices to compile for, one a chip.
 
     Raises:
-      ValueError: libtpu is missing, or knows no such slice.
+      UserError: libtpu is missing, or has no such slice.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise ValueError("compiling for TPUs needs libtpu: pip install 'cldis_jax[tpu]'")
+        raise UserError("compiling for TPUs needs libtpu: pip install 'cldis_jax[tpu]'")
     for name, value in LIBTPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -46,19 +47,19 @@ def devices_of(topology: Topology) -> list:
             chips_per_host_bounds=topology.host_bounds,
         )
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"topology {topology.name!r}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"topology {topology.name!r}: {str(error).splitlines()[0]}") from error
     return list(description.devices)
 
 
 def compile_step(
     config: ConfigDict, topology: Topology, effort: float = 0.0
 ) -> tuple[jax.stages.Compiled, dict[str, Any]]:
-    """The compiled training step of a config on a slice, and what is known of it before it is compiled.
+    """The compiled training step of a config on a slice, and its facts that need no compilation.
 
-    `effort` in [-1, 1] is how much time XLA gives to making the program fast; training compiles with 0.
+    `effort` in [-1, 1] is how long XLA optimises; training compiles with 0.
 
     Raises:
-      ValueError: the mesh or the batch does not suit the slice, or the step does not fit its memory.
+      UserError: the mesh or the batch does not fit the slice, or the step does not fit into its memory.
     """
     validate(config)
     config = config.copy_and_resolve_references()
@@ -87,7 +88,7 @@ def compile_step(
         used = re.search(r"Used (\S+) of (\S+) hbm", str(error))
         if not used:
             raise
-        raise ValueError(
+        raise UserError(
             f"one step needs {used.group(1)} of the {used.group(2)} that a {topology.generation} chip offers; "
             f"raise train.accumulate={config.train.accumulate}, set model.remat=True, or raise sharding.mesh.fsdp"
         ) from error
@@ -95,7 +96,7 @@ def compile_step(
 
 
 def costs(compiled: jax.stages.Compiled, module: hlo.Module) -> tuple[float, float]:
-    """FLOPs and bytes accessed of one run; XLA's own figures count a loop, such as that of micro-batches, once."""
+    """FLOPs and bytes accessed of one run. XLA's own figures count the body of a loop (of micro-batches) once."""
     once = compiled.cost_analysis()
     return float(once["flops"]) * module.repeated_flops(), float(once["bytes accessed"]) * module.repeated_bytes()
 
@@ -113,7 +114,7 @@ def plan(config: ConfigDict, topology: Topology, effort: float = 0.0) -> dict[st
             "arguments": memory.argument_size_in_bytes,
             "temporaries": memory.temp_size_in_bytes,
             "output": memory.output_size_in_bytes,
-            "donated": memory.alias_size_in_bytes,  # output that lies where an argument lay
+            "donated": memory.alias_size_in_bytes,  # output in the memory of an argument
             "program": memory.generated_code_size_in_bytes,
             "total": resident + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
         },

@@ -1,19 +1,21 @@
-"""What the datasheets say of TPU chips, and how a slice of them is named, e.g. v4:2x2x1 (chips along each axis)."""
+"""TPU chips by their datasheets, and the names of slices, e.g. v4:2x2x1 (chips along each axis)."""
 
 import dataclasses
 import math
 import re
 
+from cldis_jax.runtime.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One generation, as its page in Google Cloud's documentation says (cloud.google.com/tpu/docs/v4 and so on)."""
+    """One generation; the figures are from Google Cloud's documentation (cloud.google.com/tpu/docs/v4 and so on)."""
 
     peak_flops: float  # bfloat16, a second
     hbm_bytes: float
     hbm_bandwidth: float  # bytes a second
     axes: int  # of the torus
-    cores: str  # libtpu's name of how a chip's cores are used: two as one (megacore), or the only one
+    cores: str  # libtpu's name for the use of a chip's cores: megacore (two as one) or default (the only one)
 
 
 CHIPS = {
@@ -55,17 +57,17 @@ class Topology:
         """The slice of a name such as v4:4x4x8.
 
         Raises:
-          ValueError: an unknown generation, or a shape that is not one of its slices.
+          UserError: an unknown generation, or a shape that is not one of its slices.
         """
         generation, _, rest = name.partition(":")
         if generation not in CHIPS:
-            raise ValueError(f"topology {name!r}: {generation!r} is none of {', '.join(CHIPS)} (e.g. v4:2x2x1)")
+            raise UserError(f"topology {name!r}: {generation!r} is none of {', '.join(CHIPS)} (e.g. v4:2x2x1)")
         axes = CHIPS[generation].axes
         example = f"{generation}:{'x'.join(map(str, CHIPS_PER_HOST[:axes]))}"
         if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", rest) or rest.count("x") != axes - 1:
-            raise ValueError(f"topology {name!r}: {generation} takes the chips along {axes} axes, e.g. {example}")
+            raise UserError(f"topology {name!r}: {generation} takes the chips along {axes} axes, e.g. {example}")
         topology = cls(generation, tuple(int(size) for size in rest.split("x")))
         for size, host in zip(topology.shape, topology.host_bounds):
             if size % host:
-                raise ValueError(f"topology {name!r}: {size} chips along an axis do not divide among hosts of {host}")
+                raise UserError(f"topology {name!r}: {size} chips along an axis do not divide among hosts of {host}")
         return topology

@@ -1,6 +1,6 @@
-"""What a compiled program does, read from its optimised HLO text: collectives, donation, the largest buffers.
+"""Facts of a compiled program, read from its optimised HLO text: collectives, donation, the largest buffers.
 
-Sizes are logical (elements times their width) and per device, for in an SPMD program every device runs this text.
+Sizes are logical (elements times their width) and of one device: in an SPMD program every device runs the same text.
 """
 
 import collections
@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "collective_permute")
-# Instructions whose result is no memory of its own.
+# Instructions whose result has no memory of its own.
 VIEWS = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all")
-SEQUENCES = ("while", "conditional", "call")  # whose callees run instruction by instruction, as the entry does
+SEQUENCES = ("while", "conditional", "call")  # their callees run instruction by instruction, like the entry
 ELEMENTWISE = (
     *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "compare", "select", "negate", "abs"),
     *("exponential", "log", "tanh", "logistic", "rsqrt", "sqrt", "reduce"),
@@ -39,7 +39,7 @@ class Instruction:
 
     @property
     def op_name(self) -> str:
-        """Where in the Python program it comes from."""
+        """The place in the Python program that it comes from."""
         found = re.search(r'op_name="([^"]*)"', self.attributes)
         return found.group(1) if found else ""
 
@@ -59,7 +59,7 @@ def dimensions(shape: str) -> list[int]:
 
 
 def num_bytes(shape: str) -> int:
-    """Bytes of a shape as HLO writes it: `bf16[8,64]{1,0:T(8,128)}`, or a tuple of such."""
+    """Bytes of a shape in HLO's notation, `bf16[8,64]{1,0:T(8,128)}`, or of a tuple of shapes."""
     bits = 0
     for kind, width, dims in _ARRAY.findall(shape):
         elements = 1
@@ -70,7 +70,7 @@ def num_bytes(shape: str) -> int:
 
 
 def _closing(text: str, start: int) -> int:
-    """Index behind the parenthesis that closes the one at `start`."""
+    """Index after the parenthesis that closes the one at `start`."""
     depth = 0
     for i in range(start, len(text)):
         depth += (text[i] == "(") - (text[i] == ")")
@@ -108,17 +108,17 @@ class Module:
 
     @property
     def num_donated(self) -> int:
-        """Arrays of the output that live where an argument lived."""
+        """Arrays of the output that take the memory of an argument."""
         aliases = re.search(r"input_output_alias=\{(.*?\)) \}", self._header)
         return len(re.findall(r"\}: \(", aliases.group(1))) if aliases else 0
 
     def executions(self, *, loops: bool = True) -> dict[str, int]:
-        """How often each computation runs; a branch counts as taken, a loop as often as its text says that it runs.
+        """How often each computation runs. Every branch counts as taken, a loop with its number of rounds.
 
-        `loops`: False counts every loop as one round, as XLA's own cost analysis does.
+        `loops`: False counts every loop as one round, like XLA's own cost analysis.
         """
         times = collections.Counter({self.entry: 1})
-        for name in reversed(self.computations):  # callers stand below what they call
+        for name in reversed(self.computations):  # callers are below their callees
             for instruction in self.computations[name].values():
                 trips = self.trip_count(instruction) if instruction.opcode == "while" and loops else 1
                 for callee in instruction.callees:
@@ -126,7 +126,7 @@ class Module:
         return times
 
     def trip_count(self, loop: Instruction) -> int:
-        """Of a `while`: what XLA notes, else (on TPUs) the n of a condition `i < n`, as scans count; 1 for others."""
+        """Rounds of a `while`: XLA's note, else (on TPUs) n of a condition `i < n`, which scans have; 1 for others."""
         if known := _TRIP_COUNT.search(loop.attributes):
             return int(known.group(1))
         condition = self.computations[_CONDITION.search(loop.attributes).group(1)]
@@ -136,7 +136,7 @@ class Module:
         return int(last.arguments.strip("()")) if counted else 1
 
     def sequences(self) -> Iterator[str]:
-        """The computations whose instructions each make a buffer: the entry, loops and branches, not fusions."""
+        """The computations whose instructions make buffers: the entry, loops and branches, not fusions."""
         found = [self.entry]
         for name in found:
             yield name
@@ -186,9 +186,9 @@ class Module:
         return total
 
     def collectives(self) -> dict[str, int]:
-        """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the whole arrays that it works on.
+        """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the bytes of its arrays.
 
-        The bytes of an all-gather are those of its result, of every other kind those of its operands.
+        An all-gather counts the bytes of its result, every other kind those of its operands.
         """
         totals = {f"{kind}_{what}": 0 for kind in COLLECTIVES for what in ("count", "bytes")}
         times = self.executions()
@@ -201,16 +201,16 @@ class Module:
                 if kind == "all_gather":
                     started = instruction.opcode.endswith("-start")  # its result holds the operands too
                     size = num_bytes(instruction.shape) - (size if started else 0)
-                if kind == "all_reduce" and name.startswith("all-reduce-scatter"):  # how TPUs fuse a reduce-scatter
+                if kind == "all_reduce" and name.startswith("all-reduce-scatter"):  # as TPUs fuse it
                     kind = "reduce_scatter"
                 totals[f"{kind}_count"] += times[name]
                 totals[f"{kind}_bytes"] += times[name] * size
         return totals
 
     def largest_buffers(self, number: int) -> list[tuple[int, str, str]]:
-        """(bytes, shape, origin) of the largest results in main memory outside of arguments, largest first.
+        """(bytes, shape, origin) of the largest results in main memory, arguments left out, largest first.
 
-        Those of a loop's body once, though it runs often.
+        The results of a loop's body count once.
         """
         found = []
         for instruction in (i for name in self.sequences() for i in self.computations[name].values()):

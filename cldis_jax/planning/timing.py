@@ -21,14 +21,14 @@ from cldis_jax.runtime import partitioning, report
 from cldis_jax.training.program import Program, make_program
 
 WARM_UP = 2  # dispatches that are not timed
-NEVER = 2**31 - 1  # steps between measurements that the timed ones do not reach
+NEVER = 2**31 - 1  # steps between two probes of z: more than are timed
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
     compile_seconds: float
-    seconds: list[float]  # of each optimiser step, waiting for data included
-    waited: list[float]  # of these, for data
+    seconds: list[float]  # of each optimiser step, the wait for data included
+    waited: list[float]  # the part of `seconds` that is the wait for data
 
     @property
     def median(self) -> float:
@@ -40,13 +40,13 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles."""
+        """Half the distance between the quartiles of `seconds`."""
         lower, _, upper = statistics.quantiles(self.seconds, n=4)
         return (upper - lower) / 2
 
 
 def time_steps(program: Program, batches: Iterator[np.ndarray], num_steps: int, name: str) -> Timing:
-    """Time `num_steps` dispatches, each until its scalars are there; K steps a dispatch count as K."""
+    """Time `num_steps` dispatches, each until its scalars are ready. A dispatch of K steps counts as K steps."""
     began = time.perf_counter()
     update = program.update.lower(program.abstract_state, program.abstract_batch).compile()
     compile_seconds = time.perf_counter() - began
@@ -64,7 +64,7 @@ def time_steps(program: Program, batches: Iterator[np.ndarray], num_steps: int, 
 
 
 def random_batches(program: Program) -> Iterator[np.ndarray]:
-    """One batch of noise, this process's share of it, for ever."""
+    """This process's share of one batch of noise, again and again."""
     local = list(program.abstract_batch.shape)
     local[-4] //= jax.process_count()
     return itertools.repeat(np.random.default_rng(0).integers(0, 256, local, np.uint8))
@@ -82,7 +82,7 @@ def read_batches(config: ConfigDict) -> Iterator[np.ndarray]:
 
 
 def parts(config: ConfigDict) -> dict[str, ConfigDict]:
-    """The config with branches switched off; without the loop nothing is measured for it either."""
+    """The config and its two halves alone, which need no probe of z."""
     alone = {name: config.copy_and_resolve_references() for name in ("vae", "diffae")}
     for part in alone.values():
         part.distillation.weight = 0.0
@@ -94,7 +94,7 @@ def parts(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def peak_bytes() -> int:
-    """The most memory in use so far: of the fullest device, or on CPU of this process."""
+    """The most memory used so far: of the device that used most, or on CPU of this process."""
     used = [device.memory_stats() for device in jax.local_devices()]
     if all(used):
         return max(stats["peak_bytes_in_use"] for stats in used)
@@ -102,7 +102,7 @@ def peak_bytes() -> int:
 
 
 def benchmark(config: ConfigDict, num_steps: int, *, read_data: bool = True, time_parts: bool = True) -> dict[str, Any]:
-    """All figures of a config on the devices present.
+    """Every figure of a config on the devices present.
 
     Raises:
       ConfigError, data.DataError: before anything is compiled.
@@ -111,7 +111,7 @@ def benchmark(config: ConfigDict, num_steps: int, *, read_data: bool = True, tim
     mesh = partitioning.make_mesh(config)
     batches = read_batches(config) if read_data else None
     if batches:
-        batches = itertools.chain([next(batches)], batches)  # missing images are told of now
+        batches = itertools.chain([next(batches)], batches)  # missing images raise here, not after compiling
     flops = cost.training_flops_per_image(config) * config.data.batch_size
     program = make_program(config, mesh)
     whole = time_steps(program, batches or random_batches(program), num_steps, "training")

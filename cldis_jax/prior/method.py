@@ -1,7 +1,6 @@
-"""The latent prior of Diff-AE: a diffusion model of z_sem itself, so that codes can be drawn (Preechakul et al. 2022).
+"""The latent prior of Diff-AE: a diffusion model of z_sem, from which new codes are drawn (Preechakul et al. 2022).
 
-Trained on codes brought to zero mean and unit deviation, with the L1 error in eps and 1000 steps of beta = 0.008.
-It lies in `WORKDIR/latent_prior/`, in checkpoints of the same form as the model's own.
+It learns codes of zero mean and unit deviation by the L1 error in eps, over 1000 steps of beta = 0.008.
 """
 
 import dataclasses
@@ -12,20 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from etils import epath
 from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.method import diffusion
 from cldis_jax.models.latent_mlp import LatentMLP
-from cldis_jax.runtime import checkpoint
+from cldis_jax.runtime.errors import UserError
 
-FOLDER = "latent_prior"
-LARGE = 128  # codes of at least this size get the reference's network and recipe, smaller ones a smaller net
+LARGE = 128  # codes of at least this size get the reference's network and recipe, smaller codes a smaller network
 
 
 def default_config(latent_dim: int) -> ConfigDict:
-    """The reference's recipe (ffhq128's) for large codes; a net that trains in a minute on a CPU for small ones."""
+    """The reference's recipe (ffhq128's) for large codes; for small ones a network that a CPU trains in a minute."""
     large = latent_dim >= LARGE
     config = ConfigDict()
     config.model = ConfigDict()
@@ -120,12 +117,12 @@ def train_step(config: ConfigDict, codes: jax.Array, state: PriorState) -> tuple
 def train_steps(
     config: ConfigDict, num_steps: int, codes: jax.Array, state: PriorState
 ) -> tuple[PriorState, jax.Array]:
-    """`num_steps` optimiser steps in one dispatch; the losses come back as [num_steps]."""
+    """`num_steps` optimiser steps in one dispatch; returns the losses as [num_steps]."""
     return jax.lax.scan(lambda state, _: train_step(config, codes, state), state, length=num_steps)
 
 
 def code_moments(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased standard deviation [d] of codes [N, d]; a dimension that never moves gets deviation 1."""
+    """Mean and unbiased standard deviation [d] of codes [N, d]; a constant dimension gets deviation 1."""
     std = codes.std(axis=0, ddof=1)
     return codes.mean(axis=0), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
@@ -151,63 +148,13 @@ class LatentPrior:
         return jax.jit(decode)
 
     def sample(self, key: jax.Array, num: int, num_steps: int) -> jax.Array:
-        """Codes z [num, d] by unclipped DDIM of `num_steps` from N(0, I)."""
+        """Codes z [num, d] by unclipped DDIM of `num_steps` from N(0, I).
+
+        Raises:
+          UserError: a number of steps that the diffusion does not have.
+        """
         schedule = schedule_of(self.config)
+        if not 1 <= num_steps <= schedule.num_steps:
+            raise UserError(f"the latent prior needs between 1 and {schedule.num_steps} steps, got {num_steps}")
         tables = diffusion.ddim_tables(schedule, num_steps, length=schedule.num_steps)
         return self._decode(self.averages, tables, jax.random.normal(key, (num, self.config.model.latent_dim)))
-
-
-# --- On disk ---
-
-
-def prior_dir(workdir: str) -> str:
-    return str(epath.Path(workdir) / FOLDER)
-
-
-def exists(workdir: str) -> bool:
-    """Whether there is a prior; a training that was killed before its first save leaves none."""
-    return checkpoint.has_any(prior_dir(workdir))
-
-
-def check_trainable(workdir: str) -> None:
-    """Raise CheckpointError where the workdir holds a prior that can't be trained on: one that `save` wrote."""
-    if not exists(workdir):
-        return
-    folder = epath.Path(prior_dir(workdir))
-    newest = checkpoint.kept_steps(prior_dir(workdir))[-1]
-    if not (folder / "checkpoints" / str(newest) / "state").exists():
-        raise checkpoint.CheckpointError(
-            f"{workdir} has a latent prior that came with an import, without an optimiser to train it on; draw from it "
-            f"with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away and train one"
-        )
-
-
-def load(workdir: str) -> LatentPrior:
-    """The prior of a model's workdir.
-
-    Raises:
-      checkpoint.CheckpointError: there is none.
-    """
-    if not exists(workdir):
-        raise checkpoint.CheckpointError(
-            f"no latent prior in {workdir}: train one with python -m cldis_jax.latent_prior --workdir={workdir}"
-        )
-    with checkpoint.Checkpoints(prior_dir(workdir), read_only=True) as checkpoints:
-        config = checkpoints.config()
-        averages, step = checkpoints.restore_ema(abstract_state(config).ema)
-    return LatentPrior(config, averages, step)
-
-
-def abstract_state(config: ConfigDict) -> PriorState:
-    """Shapes of the state, on one local device."""
-    zeros = jnp.zeros(config.model.latent_dim)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(functools.partial(create_state, config), zeros, zeros)
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
-
-
-def save(workdir: str, config: ConfigDict, averages: PriorAverages, step: int) -> None:
-    """Write a prior that can be read but not trained further."""
-    with checkpoint.Checkpoints(prior_dir(workdir)) as checkpoints:
-        checkpoints.save(step, config, averages)
-        checkpoints.wait()

@@ -1,4 +1,4 @@
-"""Training of the latent prior: the codes of the training images, and the loop. Stands on a trained model."""
+"""Training of the latent prior on a trained model's codes of its training images."""
 
 import functools
 from typing import Any
@@ -11,13 +11,52 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cldis_jax import api, data
-from cldis_jax.models import pixels
-from cldis_jax.prior import method as prior
-from cldis_jax.runtime import checkpoint, preemption
+from cldis_jax.api.codes import NonFiniteError, encode
+from cldis_jax.prior import method, store
+from cldis_jax.runtime import checkpoint, config_json, preemption, report
+from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
 
-ENCODE_BATCH = 64
 CHUNK = 100  # optimiser steps in one dispatch
 SAVES = 10  # checkpoints over the whole training
+SETTINGS = {  # name -> (section of the config, smallest value)
+    "num_images": ("codes", 0),  # training images to encode; 0: all
+    "num_layers": ("model", 2),
+    "hidden_dim": ("model", 1),
+    "steps": ("train", 1),
+    "batch_size": ("train", 1),
+    "learning_rate": ("train", 0),
+}
+
+
+def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0, **settings) -> dict[str, Any]:
+    """Train a prior of z_sem in `workdir` (default: the model's own), or go on with the one that is there.
+
+    Args:
+      seed: of the choice of images, the initial weights and the training.
+      settings: names of SETTINGS. A value of None, as an absent name, takes the default of `method.default_config`.
+
+    Returns what is written to `WORKDIR/latent_prior.json`: see `fit`, and the `config`.
+
+    Raises:
+      UserError: the model has no z_sem, a value is too small, or the workdir holds a prior that can't go on.
+    """
+    workdir = bundle.workdir if workdir is None else workdir
+    if not bundle.has_diffusion:
+        raise UserError(f"{workdir} holds a VAE alone, whose prior is N(0, I); there is no z_sem to learn a prior of")
+    config = method.default_config(bundle.config.model.latent_dim)
+    config.codes.model_step, config.train.seed = bundle.step, seed
+    for name, value in settings.items():
+        section, least = SETTINGS[name]
+        if value is not None and not value >= least:
+            raise UserError(f"{name}={value} must be at least {least}")
+        config[section][name] = config[section][name] if value is None else value
+    if not config.train.learning_rate > 0:
+        raise UserError(f"learning_rate={config.train.learning_rate} must be positive")
+    store.check_trainable(workdir)
+    results = fit(workdir, bundle, config) | {"config": config.to_dict()}
+    report.write_json(epath.Path(workdir) / "latent_prior.json", results)
+    return results
 
 
 def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray:
@@ -26,21 +65,13 @@ def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray
     Args:
       num_images: at most so many, drawn by `seed`; 0: all.
     """
-    config = bundle.config
-    source = data.make_source(config.data)
-    indices, _ = data.split(len(source), config.data.holdout)
+    source = data.make_source(bundle.config.data)
+    indices, _ = data.split(len(source), bundle.config.data.holdout)
     if 0 < num_images < len(indices):
         indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
     if len(indices) < 2:
         raise data.DataError(f"{source.name} has {len(indices)} training images; a prior needs at least 2")
-    codes = np.empty((len(indices), config.model.latent_dim), np.float32)
-    for start in tqdm(range(0, len(indices), ENCODE_BATCH), "encoding the images", unit="batch", disable=None):
-        rows = np.arange(start, start + ENCODE_BATCH).clip(max=len(indices) - 1)  # padded: one shape, one program
-        z = bundle.encode(pixels.to_unit_range(jnp.asarray(source.fetch(indices[rows]))))
-        codes[start : start + ENCODE_BATCH] = np.asarray(z)[: len(indices) - start]
-    if not np.isfinite(codes).all():
-        raise FloatingPointError(f"the encoder of step {bundle.step} gives codes that are not finite")
-    return codes
+    return encode(bundle, "z_sem", source, indices)
 
 
 def stored_codes(folder: str, bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray:
@@ -50,36 +81,33 @@ def stored_codes(folder: str, bundle: api.Bundle, num_images: int, seed: int) ->
         with file.open("rb") as stream:
             return np.load(stream)
     codes = training_codes(bundle, num_images, seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
+    with atomic(file) as stream:
         np.save(stream, codes)
-    part.replace(file)
     return codes
 
 
 def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
-    """Train a prior of the bundle's z_sem until `config.train.steps`, going on where `workdir` stands.
+    """Train a prior of z_sem until `config.train.steps`, from the newest checkpoint in `WORKDIR/latent_prior`, if any.
 
-    Returns facts and the mean loss over the last tenth of the steps done now (None where there were none to do).
+    Returns `num_codes`, `model_step`, `parameters`, `steps`, `code_mean`, `code_std` and `loss`: the mean over the last
+    tenth of the steps done now, None where there were none to do.
 
     Raises:
-      ValueError: the workdir holds a prior of another config.
-      FloatingPointError: the loss went wrong; the last good checkpoint stays.
+      CheckpointError: the workdir holds a prior of another config.
+      NonFiniteError: the loss is not finite; the last good checkpoint stays.
     """
-    folder = prior.prior_dir(workdir)
-    if prior.exists(workdir):
-        _claim(folder, config)
+    folder = store.prior_dir(workdir)
+    checkpoint.claim(folder, config_json.config_to_json(config), "a prior")
     codes = jnp.asarray(stored_codes(folder, bundle, config.codes.num_images, config.train.seed))
-    mean, std = prior.code_moments(np.asarray(codes))
+    mean, std = method.code_moments(np.asarray(codes))
     total = config.train.steps
     every = max(total // SAVES // CHUNK, 1) * CHUNK
-    update = jax.jit(functools.partial(prior.train_steps, config), static_argnums=0, donate_argnums=2)
+    update = jax.jit(functools.partial(method.train_steps, config), static_argnums=0, donate_argnums=2)
 
     with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:  # which waits for its saves
-        restored = checkpoints.restore(prior.abstract_state(config))
+        restored = checkpoints.restore(store.abstract_state(config))
         if restored is None:
-            prior_state = jax.jit(functools.partial(prior.create_state, config))(mean, std)
+            prior_state = jax.jit(functools.partial(method.create_state, config))(mean, std)
         else:
             prior_state = jax.jit(lambda s: s)(restored[0])  # arrays of Orbax may not be donated
         step, losses = int(prior_state.step), []
@@ -89,7 +117,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
                 prior_state, chunk = update(num_steps, codes, prior_state)
                 losses.append(np.asarray(chunk))
                 if not np.isfinite(losses[-1]).all():
-                    raise FloatingPointError(f"the prior's loss is not finite between steps {step} and {step + CHUNK}")
+                    raise NonFiniteError(f"the prior's loss is not finite between steps {step} and {step + CHUNK}")
                 step += num_steps
                 bar.update(num_steps)
                 bar.set_postfix(L1=f"{losses[-1].mean():.4f}", refresh=False)
@@ -108,15 +136,3 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
         "code_mean": np.asarray(prior_state.ema.mean).tolist(),
         "code_std": np.asarray(prior_state.ema.std).tolist(),
     }
-
-
-def _claim(folder: str, config: ConfigDict) -> None:
-    with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-        if not checkpoints.steps():
-            return
-        saved = checkpoint.config_to_json(checkpoints.config())
-    differing = checkpoint.differing_fields(saved, checkpoint.config_to_json(config))
-    if differing:
-        raise ValueError(
-            f"{folder} holds a prior of another config; move it away, or agree on:\n  " + "\n  ".join(differing)
-        )

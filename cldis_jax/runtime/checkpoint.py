@@ -1,7 +1,8 @@
-"""Checkpoints: what a workdir keeps of a run. The only file that knows Orbax; it knows nothing of the method.
+"""The checkpoints of a workdir. The only file that imports Orbax; it knows nothing of the method.
 
-`WORKDIR/checkpoints/STEP/` holds four items: `state` (parameters, optimiser, feedback, step), `ema` (what evaluation
-reads), `data` (the position in the data) and `config`. Saves are asynchronous and appear atomically.
+`WORKDIR/checkpoints/STEP/` holds four items: `state` (parameters, optimiser, feedback, step), `ema` (the moving
+averages, which evaluation reads), `data` (the position in the data) and `config`. Saving does not block, and a
+checkpoint appears whole or not at all.
 """
 
 import hashlib
@@ -17,65 +18,12 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cldis_jax.method.train_step import TrainState
-
-# Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
-FREE_FIELDS = (
-    "profile_steps",
-    "train.steps",
-    "train.log_every",
-    "train.picture_every",
-    "train.num_pictures",
-    "checkpoint",
-    "sharding",
-    "data.path",
-    "data.data_dir",
-    "data.threads",
-    "data.prefetch",
-)
+from cldis_jax.runtime.config_json import config_from_json, config_to_json, differing_fields, upgrade
+from cldis_jax.runtime.errors import UserError
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """There is no usable checkpoint, or it belongs to another run."""
-
-
-def config_to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as plain JSON values."""
-    return json.loads(config.to_json())
-
-
-def config_from_json(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `config_to_json`: lists become tuples again."""
-
-    def restore(value):
-        if isinstance(value, dict):
-            return {k: restore(v) for k, v in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    return ConfigDict(restore(values))
-
-
-def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every field of a config, or of its JSON, by its dotted name."""
-    flat = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
-    return flat
-
-
-def is_free(name: str) -> bool:
-    """Whether a resumed run may change the field."""
-    return f"{name}.".startswith(tuple(f"{field}." for field in FREE_FIELDS))
-
-
-def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """The fields, as lines, in which a saved config forbids going on with the asked one."""
-    saved, asked = flatten(saved), flatten(asked)
-    return [
-        f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
-        for name in sorted(saved.keys() | asked.keys())
-        if saved.get(name) != asked.get(name) and not is_free(name)
-    ]
 
 
 def params_sha256(params: Any) -> str:
@@ -91,7 +39,7 @@ def params_sha256(params: Any) -> str:
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """Never: `StopRequest` alone asks, for the answer needs one count of questions and Orbax would count steps."""
+        """Always False: only `StopRequest` may ask, because all processes must count their questions alike."""
         return False
 
 
@@ -109,17 +57,23 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
+        try:
+            self._manager = _Manager(self.directory, options=options, item_names=("state", "ema", "data", "config"))
+        except OSError as error:
+            raise CheckpointError(f"{self.directory} can't be used: {error}") from error
 
     def steps(self) -> list[int]:
         """Saved steps, newest first."""
         self._manager.reload()
         return sorted(self._manager.all_steps(), reverse=True)
 
-    def save(self, step: int, config: ConfigDict, ema: Any, state: TrainState | None = None, data: Any = None) -> None:
-        """Start saving; returns as soon as the arrays are copied. Without a state the result can't be resumed.
+    def save(self, step: int, config: ConfigDict, ema: Any, state: Any = None, data: Any = None) -> None:
+        """Start saving; returns as soon as the arrays are copied.
 
-        `ema` is None where nothing is averaged.
+        Args:
+          ema: the moving averages, or None.
+          state: a struct with a field `ema`, which is left out. Without a state the checkpoint can't be resumed.
+          data: the position in the data, as JSON values.
         """
         items = {"config": ocp.args.JsonSave(config_to_json(config))}
         if ema is not None:
@@ -130,14 +84,15 @@ class Checkpoints:
         with jax.transfer_guard("allow"):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
-    def restore(self, abstract_state: TrainState) -> tuple[TrainState, Any, int] | None:
-        """(state, data position, step) of the newest usable checkpoint, laid out as `abstract_state` says.
+    def restore(self, abstract_state: Any) -> tuple[Any, Any, int] | None:
+        """(state, data position, step) of the newest checkpoint that can be read; None if there is no checkpoint.
 
-        A damaged checkpoint is reported and the one before it is used; then the damaged one moves to
-        `WORKDIR/damaged/`. None if there is no checkpoint.
+        `abstract_state` gives shapes, types and shardings. A damaged checkpoint is reported and moved to
+        `WORKDIR/damaged/`, and the one before it is used.
 
         Raises:
-          CheckpointError: the newest one is a model alone, e.g. an imported one; or none can be read, and all stay.
+          CheckpointError: the newest checkpoint has no optimiser, like that of an imported model; or none can be
+            read, and then none is moved.
         """
         damaged = []
         for step in self.steps():
@@ -164,12 +119,12 @@ class Checkpoints:
         if damaged:
             raise CheckpointError(
                 f"no checkpoint in {self.directory} can be read (tried {damaged}, nothing was moved); "
-                "mend what the warnings name, or start anew in another workdir"
+                "repair what the warnings name, or start again in another workdir"
             )
         return None
 
     def restore_ema(self, abstract_ema: Any, step: int | None = None) -> tuple[Any, int]:
-        """(moving averages, step) of the given checkpoint, or of the newest usable one."""
+        """(moving averages, step) of the given checkpoint, or of the newest one that can be read."""
         steps = self.steps()
         if step is not None and step not in steps:
             raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {sorted(steps)}")
@@ -183,13 +138,15 @@ class Checkpoints:
         raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); the warnings say why")
 
     def config(self) -> ConfigDict:
-        """The config that the newest readable checkpoint was made with."""
+        """The config of the newest checkpoint that can be read, with the fields of this version; see `upgrade`."""
         for step in self.steps():
             try:
                 items = ocp.args.Composite(config=ocp.args.JsonRestore())
-                return config_from_json(self._manager.restore(step, args=items).config)
+                values = self._manager.restore(step, args=items).config
             except Exception as error:
                 _warn_damaged(step, error)
+            else:
+                return config_from_json(upgrade(values))
         if self.steps():
             raise CheckpointError(f"no checkpoint in {self.directory} can be read; the warnings say why")
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
@@ -210,7 +167,7 @@ class Checkpoints:
         self._manager.reload()
 
     def wait(self) -> None:
-        """Until every save has reached the disk."""
+        """Return when every save has reached the disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -224,10 +181,10 @@ class Checkpoints:
 
 
 def kept_steps(workdir: str) -> list[int]:
-    """The steps of a workdir's checkpoints, rising.
+    """The steps of a workdir's checkpoints, the smallest first.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is no checkpoint.
     """
     with Checkpoints(workdir, read_only=True) as checkpoints:
         steps = checkpoints.steps()
@@ -242,8 +199,37 @@ def has_any(workdir: str) -> bool:
     return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
 
 
+def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
+    """Refuse a folder that holds the work of another config.
+
+    The config is compared with `FOLDER/config.json`, or where that is absent with the newest checkpoint's. An empty
+    folder, and fields that may change (FREE_FIELDS), are accepted.
+
+    Args:
+      asked: the config that is to run, from `config_to_json`.
+      what: what the folder holds, e.g. "a run".
+
+    Raises:
+      CheckpointError: the message lists the fields that differ.
+    """
+    folder = epath.Path(folder)
+    record = folder / "config.json"
+    if record.exists() and (has_any(folder) or (folder / "main.json").exists()):
+        saved = json.loads(record.read_text())
+    elif has_any(folder):
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            saved = config_to_json(checkpoints.config())
+    else:
+        return
+    if differing := differing_fields(saved, asked):
+        raise CheckpointError(
+            f"{folder} holds {what} of another config; choose another folder, move this one away, or agree on:\n  "
+            + "\n  ".join(differing)
+        )
+
+
 def _on_every_process(ok: bool) -> bool:
-    """Whether it is so on all processes, which then go on alike."""
+    """Whether `ok` holds on every process; all processes get the same answer."""
     return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 
 

@@ -1,4 +1,4 @@
-"""Where arrays live: the device mesh, the shardings of the state and of the batch. Knows devices, not the method."""
+"""The device mesh, and how the state and the batch are split over it. Knows devices, not the method."""
 
 from typing import Any
 
@@ -8,46 +8,48 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from cldis_jax.runtime.errors import UserError
+
 AXES = ("data", "fsdp")
 
 
 def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
-    """Devices along (data, fsdp); one -1 in the config stands for the rest.
+    """Devices along (data, fsdp); a -1 in the config means all devices that the other axis leaves.
 
     Raises:
-      ValueError: the shape does not multiply to `num_devices`.
+      UserError: the shape does not multiply to `num_devices`.
     """
     shape = [int(config.sharding.mesh[axis]) for axis in AXES]
     asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, shape))
     if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
-        raise ValueError(f"sharding.mesh ({asked}): each axis takes a positive size, and at most one takes -1")
+        raise UserError(f"sharding.mesh ({asked}): each axis takes a positive size, and at most one takes -1")
     if -1 in shape:
         known = -int(np.prod(shape))
         shape[shape.index(-1)] = num_devices // known if num_devices % known == 0 else 0
     if np.prod(shape) != num_devices:
-        raise ValueError(f"sharding.mesh ({asked}) does not multiply to the {num_devices} devices present")
+        raise UserError(f"sharding.mesh ({asked}) does not multiply to the {num_devices} devices present")
     return tuple(shape)
 
 
 def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
-    """The mesh over all devices (or the given ones), batch dimension over both axes.
+    """The mesh over all devices, or over the given ones; a batch is split over both axes.
 
-    TPU slices, which only the slow data-centre network joins, lie along `data`.
+    Several TPU slices are joined only by the slow data-centre network, so they are placed along `data`.
 
     Raises:
-      ValueError: the config's mesh or batch does not fit the devices.
+      UserError: the config's mesh or batch does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices))
     batch_size, micro = config.data.batch_size, config.train.accumulate
     if batch_size % (len(devices) * micro):
-        raise ValueError(
+        raise UserError(
             f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
             + (f" times train.accumulate={micro}" if micro > 1 else "")
         )
     slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if shape[0] % slices:
-        raise ValueError(f"sharding.mesh gives data={shape[0]}, which must be a multiple of the {slices} slices")
+        raise UserError(f"sharding.mesh gives data={shape[0]}, which must be a multiple of the {slices} slices")
     within = (shape[0] // slices, shape[1])
     if slices > 1:
         grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1), devices, allow_split_physical_axes=True)
@@ -74,8 +76,8 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
 def state_sharding(mesh: Mesh, abstract_state: Any, min_bytes: int) -> Any:
     """Shardings of a tree of shapes: replicated, but arrays of at least `min_bytes` split over `fsdp`.
 
-    The split dimension is the largest one that the axis divides. The rule sees shapes alone, so that parameters, their
-    moving average and the optimiser's moments lie alike.
+    The split dimension is the largest one that the axis divides. The rule depends only on shapes, so parameters, their
+    moving averages and the optimiser's moments are split in the same way.
     """
     size = mesh.shape["fsdp"]
 
@@ -90,7 +92,7 @@ def state_sharding(mesh: Mesh, abstract_state: Any, min_bytes: int) -> Any:
 
 
 def to_global(batch: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """One global array from the part of the batch that this process has read."""
+    """One global array from the parts of a batch that the processes have read."""
     with jax.transfer_guard("allow"):
         return jax.make_array_from_process_local_data(sharding, batch)
 

@@ -1,4 +1,4 @@
-"""When to stop early: SIGTERM and Ctrl-C on one process, the coordination service's agreement on several."""
+"""When to stop early: after SIGTERM or Ctrl-C; several processes agree through JAX's coordination service."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 
 class StopRequest:
-    """A context in which a stop is asked for, not forced: the loop ends after the step that it is in.
+    """A context in which SIGTERM and Ctrl-C only set a mark, so that a loop can finish its step and save.
 
     A second Ctrl-C ends the process at once.
     """
@@ -34,7 +34,7 @@ class StopRequest:
         """Whether to stop after a dispatch; the same answer on every process.
 
         Args:
-          dispatch: a number that grows by one from call to call, or several processes never agree.
+          dispatch: a number that grows by one with each call; otherwise several processes never agree.
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(dispatch)

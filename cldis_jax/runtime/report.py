@@ -1,4 +1,4 @@
-"""What a run tells the world: progress bar, JSON lines, TensorBoard events. Knows names and numbers only."""
+"""What a run writes for people and programs: progress bar, JSON lines, TensorBoard events, result files."""
 
 import json
 import sys
@@ -9,10 +9,11 @@ from etils import epath
 from tqdm import tqdm
 
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.files import atomic
 
 
 class Report:
-    """Scalars and pictures of one run, in `workdir`; silent where `enabled` is False (all hosts but the first)."""
+    """Scalars and pictures of one run, in `workdir`; writes nothing if not `enabled` (all hosts but the first)."""
 
     def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
         self._enabled = enabled
@@ -20,7 +21,7 @@ class Report:
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
-        from clu import metric_writers  # imports TensorFlow, which those who only print tables do without
+        from clu import metric_writers  # imports TensorFlow, which a program that only prints tables need not load
 
         self._lines = self._workdir / "scalars.jsonl"
         self._keep_history_until(start_step)
@@ -31,22 +32,22 @@ class Report:
         )
 
     def _keep_history_until(self, step: int) -> None:
-        """A run that was killed may have logged steps that it must do again; drop them."""
+        """Drop the lines after `step`: a run that was killed logged steps that it repeats when it goes on."""
         if self._lines.exists():
             rows = []
             for line in self._lines.read_text().splitlines():
                 try:
                     rows.append(json.loads(line))
-                except json.JSONDecodeError:  # the line that a kill cut short
+                except json.JSONDecodeError:  # the kill came in the middle of this line
                     continue
             self.history = [row for row in rows if row["step"] <= step]
             self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.history))
 
     def scalars(self, step: int, values: dict[str, float], shown: dict[str, str]) -> None:
-        """Write scalars, and show the ones formatted in `shown`."""
+        """Write scalars with nine significant digits, all that a float32 has, and show the texts in `shown`."""
         if not self._enabled:
             return
-        row = {"step": step} | {name: round(float(value), 8) for name, value in values.items()}
+        row = {"step": step} | {name: float(f"{value:.9g}") for name, value in values.items()}
         self.history.append(row)
         with self._lines.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -86,12 +87,15 @@ class Report:
 
 
 def write_json(path: epath.PathLike, values: dict[str, Any]) -> None:
-    """Write machine-readable results, whole or not at all; refuses NaN, which is not JSON."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    part.replace(path)
+    """Write machine-readable results, whole or not at all.
+
+    Raises:
+      ValueError: NaN or infinity, which JSON does not have.
+      WriteError: the path can't be written.
+    """
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    with atomic(path, "w") as file:
+        file.write(text)
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""Tensors of a PyTorch checkpoint as NumPy arrays. The only file that knows PyTorch, an optional extra."""
+"""Tensors of a PyTorch checkpoint as NumPy arrays, without running code that the file contains.
+
+Reads checkpoints of whole trainings (Lightning's), which hold more than tensors. `metrics/weights.py` reads plain state
+dicts by itself, because the metrics import nothing of the project. Only these two files import PyTorch, an optional
+extra.
+"""
 
 import io
 import pickle
@@ -6,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-# All that tensors and plain containers are made of; everything else in a checkpoint (optimisers, callbacks, configs of
-# packages that aren't installed) becomes an inert Skipped, so that no code of the file's choosing runs.
+from cldis_jax.runtime.errors import UserError
+
+# What tensors and plain containers are made of. Everything else in a checkpoint (optimisers, callbacks, configs of
+# packages that aren't installed) becomes an inert Skipped, so that no code named in the file runs.
 ALLOWED_MODULES = ("torch._utils", "torch._tensor", "torch.storage", "torch.nn.parameter")
 ALLOWED = {
     ("collections", "OrderedDict"),
@@ -22,12 +29,12 @@ ALLOWED = {
 }
 
 
-class CheckpointFileError(ValueError):
+class CheckpointFileError(UserError):
     """A checkpoint file that is missing, or that PyTorch can't read."""
 
 
 class Skipped:
-    """Stands for an object of a checkpoint that isn't read; takes whatever a pickle does to it."""
+    """Replaces an object of a checkpoint that isn't read; accepts everything that a pickle does to it."""
 
     def __init__(self, *args, **kwargs):
         pass
@@ -58,7 +65,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16"
 
 
 class _TensorPickle:
-    """What torch.load takes for a pickle module."""
+    """A pickle module, as torch.load expects one."""
 
     Unpickler = _Unpickler
 
@@ -71,7 +78,7 @@ def read(path: str) -> dict[str, Any]:
     """The checkpoint's dictionary, with its tensors as NumPy arrays, on the CPU.
 
     Raises:
-      CheckpointFileError: PyTorch isn't installed, or the file is missing or no dictionary that torch.save wrote.
+      CheckpointFileError: PyTorch isn't installed, the file is missing, or torch.save wrote no dictionary.
     """
     try:
         import torch
@@ -83,7 +90,7 @@ def read(path: str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", pickle_module=_TensorPickle, weights_only=False)
     except FileNotFoundError as error:
         raise CheckpointFileError(f"no checkpoint file {path}") from error
-    except Exception as error:  # unpickling damaged bytes raises whatever it likes
+    except Exception as error:  # damaged bytes raise errors of any kind
         first_line = next(iter(str(error).splitlines()), "")
         raise CheckpointFileError(
             f"{path} can't be read as a PyTorch checkpoint ({type(error).__name__}: {first_line})"

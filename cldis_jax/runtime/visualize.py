@@ -1,4 +1,4 @@
-"""Pictures from arrays: one grid writer, one curve plotter, one animation writer. Knows pixels, not models."""
+"""Pictures from arrays: grids, curves, heat maps, animations, and their files. Knows pixels, not models."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,8 @@ import numpy as np
 from einops import rearrange
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
+
+from cldis_jax.runtime.files import atomic
 
 MIN_TILE = 64  # pixels a side; smaller images are enlarged by a whole factor
 MARGIN = 2
@@ -21,9 +23,9 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 def grid(
     images: np.ndarray, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), title: str = ""
 ) -> np.ndarray:
-    """One uint8 picture [H, W, 3] of a grid of images [R, C, H, W, channels] in [-1, 1], labelled at the margins.
+    """One uint8 picture [H, W, 3] of a grid of images [R, C, H, W, channels] in [-1, 1], with labels at the margins.
 
-    Of a column's label wider than the column the end is shown.
+    A column label that is wider than its column is cut on the left.
     """
     tiles = to_uint8(images)
     factor = max(1, -(-MIN_TILE // tiles.shape[2]))
@@ -50,31 +52,39 @@ def grid(
 
 
 def save_png(path: epath.PathLike, picture: np.ndarray) -> None:
-    """Write a uint8 picture [H, W, 3], making the folder."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    """Write a uint8 picture [H, W, 3]."""
+    with atomic(path) as file:
         Image.fromarray(picture).save(file, format="PNG")
 
 
 def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], milliseconds: int = 120) -> None:
-    """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), there and back."""
+    """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), forwards and backwards."""
     frames = [Image.fromarray(picture) for picture in pictures]
     frames += frames[-2:0:-1]
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
-    with path.open("wb") as file:  # may lie in a bucket
-        frames[0].save(file, format=path.suffix.removeprefix(".").upper(), **options)
+    ending = epath.Path(path).suffix.removeprefix(".").upper()
+    with atomic(path) as file:
+        frames[0].save(file, ending, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+
+
+def new_figure(width: float, height: float, dpi: int = 100):
+    """An empty matplotlib figure, sizes in inches, whose layout keeps the labels of its panels apart."""
+    from matplotlib.figure import Figure  # here, because most commands draw no plot
+
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+def render(figure) -> np.ndarray:
+    """A matplotlib figure as one uint8 picture [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) -> np.ndarray:
     """One uint8 picture with a panel for each title, drawing the named scalars of `history` over `step`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * len(panels), 3.2), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * len(panels), 3.2)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for name in names:
             points = [(row["step"], row[name]) for row in history if name in row]
@@ -85,20 +95,15 @@ def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) ->
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return render(figure)
 
 
 def heatmap(
     values: np.ndarray, row_labels: Sequence[str], column_labels: Sequence[str], title: str = "", scale: str = ""
 ) -> np.ndarray:
     """One uint8 picture of a matrix [R, C] of values from 0 up, each written in its cell; `scale` names the colours."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows, columns = values.shape
-    figure = Figure(figsize=(2.6 + 0.75 * columns, 1.6 + 0.34 * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(2.6 + 0.75 * columns, 1.6 + 0.34 * rows)
     axes = figure.subplots()
     image = axes.imshow(values, cmap="viridis", vmin=0, aspect="auto")
     axes.set_xticks(range(columns), column_labels, rotation=30, ha="right", fontsize=8)
@@ -108,5 +113,4 @@ def heatmap(
         axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label=scale)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return render(figure)

@@ -1,1 +1,1 @@
-"""The tables of the study: what they are made of, how a cell is run, and how results become a table."""
+"""The tables of the study: the cells of a table, running them, their records, and the table of those records."""

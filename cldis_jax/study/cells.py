@@ -1,7 +1,6 @@
-"""What each table is made of: data sets, columns, and cells of method x data set x seed. Runs nothing."""
+"""The definition of each table: its data sets, its columns, and its cells (method x data set x seed). Runs nothing."""
 
 import dataclasses
-import functools
 import importlib
 import pathlib
 from typing import Any
@@ -21,7 +20,7 @@ EVALUATION = {  # flags of cldis_jax.evaluate
     "full": {"seeds": 3, "num_train": 10_000, "num_test": 5_000, "num_votes": 0, "num_images": 20_000},
 }
 SMALL_DECODED = {"protocol": "disdiff", "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
-DECODED = {  # of the table celeba besides; tad by the protocol of the published rows
+DECODED = {  # more flags for the table celeba; TAD follows the protocol of the published rows
     "cpu": SMALL_DECODED,
     "long": SMALL_DECODED,
     "full": {"protocol": "disdiff", "num_generated": 10_000, "num_decoded": 128, "num_tracked": 16},
@@ -30,13 +29,13 @@ DECODED = {  # of the table celeba besides; tad by the protocol of the published
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A file of configs/, and what the tables do with it."""
+    """A data set of the tables."""
 
     label: str
-    config: str
-    path_field: str = ""  # the field that --data fills; empty: rendered, nothing to download
+    config: str  # a file of configs/, without .py
+    path_field: str = ""  # the config field that --data fills; empty for rendered sets, which need no files
     holdout: float = 0.0  # share of the factor combinations, or images, that training never sees
-    pool: str = "all"  # what samples are drawn from in the evaluation
+    pool: str = "all"  # the images that the evaluation samples: all | heldout
 
 
 DATASETS = {
@@ -52,13 +51,13 @@ NEED_FILES = tuple(name for name, dataset in DATASETS.items() if dataset.path_fi
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One score of cldis_jax.evaluate; of several names the first that a model has."""
+    """One score of cldis_jax.evaluate."""
 
     label: str
     metric: str
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # the column shows the first that a model has
     format: str = ".3f"
-    without: str = "-"  # what stands where a finished cell lacks it
+    without: str = "-"  # shown for a finished cell that lacks the score
 
 
 FACTOR_COLUMNS = (
@@ -78,19 +77,19 @@ CELEBA_COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One model: how it is trained (a config and what is overridden) and evaluated (flags)."""
+    """One model: how it is trained (a config and its overrides) and how it is evaluated (flags)."""
 
     dataset: str
     method: str
     label: str
     seed: int
-    config: str  # of configs/, e.g. scenes.py:cpu
+    config: str  # a file of configs/ with its size, e.g. scenes.py:cpu
     overrides: dict[str, Any]
     latents: tuple[str, ...]
     metrics: tuple[str, ...]
     evaluation: dict[str, Any]
-    data: dict[str, str]  # config fields: where this machine has the data
-    weights: dict[str, str]  # evaluation flags: where this machine has weights
+    data: dict[str, str]  # config fields with the paths of the data on this machine
+    weights: dict[str, str]  # evaluation flags with the paths of weights on this machine
 
     @property
     def id(self) -> str:
@@ -101,13 +100,13 @@ class Cell:
         return self.overrides["train.steps"]
 
     def folder(self, out: pathlib.Path) -> pathlib.Path:
-        """Where the cell's results lie, its workdir `run` among them; tables share their cells."""
+        """The folder of the cell while it runs, with its workdir `run`; tables share their cells."""
         return out / "cells" / self.id
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table and its cells: a data set after another, and of each seed after seed, so that all rows fill early."""
+    """A table and its cells, ordered by data set and then by seed, so that every row has a number early."""
 
     name: str
     scale: str
@@ -118,7 +117,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the user may change."""
+    """The choices that flags make."""
 
     steps: int | None = None
     seeds: int | None = None
@@ -130,16 +129,16 @@ def make_table(name: str, scale: str, options: Options) -> Table:
     """The table main, ablation or celeba.
 
     Raises:
-      ConfigError: some cell can't be run.
+      ConfigError: a cell has a config that cannot run.
     """
-    rows = {"main": _main_rows, "ablation": _ablation_rows, "celeba": _celeba_rows}[name](scale, options)
+    methods_of = {"main": _main, "ablation": _ablation, "celeba": _celeba}[name](scale, options)
     seeds = range(SEEDS[name] if options.seeds is None else options.seeds)
     cells = tuple(
-        _cell(name, dataset, method, seed, scale, options)
-        for dataset in dict.fromkeys(dataset for dataset, _ in rows)
+        _cell(name, dataset, method, seed, steps, scale, options)
+        for dataset, compared in methods_of.items()
+        for steps in (_steps(dataset, scale, options),)
         for seed in seeds
-        for its, method in rows
-        if its == dataset
+        for method in compared
     )
     for cell in cells:
         validate(resolve(cell))
@@ -148,14 +147,14 @@ def make_table(name: str, scale: str, options: Options) -> Table:
 
 
 def resolve(cell: Cell) -> ConfigDict:
-    """The full config that a cell trains."""
+    """The full config of a cell's training."""
     config = _load(cell.config)
     config.update_from_flattened_dict(cell.overrides | cell.data)
     return config
 
 
 def shard(cells: tuple[Cell, ...], index: int, count: int) -> tuple[Cell, ...]:
-    """Every `count`-th cell from `index` on."""
+    """Every `count`-th cell, starting at `index`."""
     return cells[index::count]
 
 
@@ -169,57 +168,46 @@ def _config_of(dataset: str, scale: str) -> str:
     return f"{DATASETS[dataset].config}.py" + ("" if scale == "full" else f":{scale}")
 
 
-@functools.cache
-def _own(dataset: str, scale: str) -> tuple[str, int]:
-    """The conditioning and the steps of a data set's own config."""
-    config = _load(_config_of(dataset, scale))
-    return config.model.conditioning, config.train.steps
-
-
 def _steps(dataset: str, scale: str, options: Options) -> int:
-    return options.steps or _own(dataset, scale)[1]
+    return options.steps or _load(_config_of(dataset, scale)).train.steps
 
 
-def _main_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
+def _main(scale: str, options: Options) -> dict[str, list[Method]]:
     compared = [
         *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
         *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
         methods.vae_alone(scale),
         *(methods.vae_alone(scale, beta) for beta in (1.0, 8.0)),
     ]
-    return [
-        (dataset, method)
+    return {
+        dataset: [*compared, methods.vae_annealed(scale, _steps(dataset, scale, options))]
         for dataset in DATASETS
         if dataset != "celeba"
-        for method in (*compared, methods.vae_annealed(scale, _steps(dataset, scale, options)))
-    ]
+    }
 
 
-def _ablation_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
-    steps = _steps("scenes", scale, options)
-    conditioning, _ = _own("scenes", scale)
-    baseline = methods.closed_loop(conditioning)
+def _ablation(scale: str, options: Options) -> dict[str, list[Method]]:
+    config = _load(_config_of("scenes", scale))
+    baseline = methods.closed_loop(config.model.conditioning)
     baseline = dataclasses.replace(baseline, label=f"{baseline.label} (baseline)")
-    others = methods.variants(_load(_config_of("scenes", scale)), steps)
-    return [("scenes", method) for method in (baseline, *others)]
+    return {"scenes": [baseline, *methods.variants(config, _steps("scenes", scale, options))]}
 
 
-def _celeba_rows(scale: str, options: Options) -> list[tuple[str, Method]]:
-    conditioning, _ = _own("celeba", scale)
-    compared = (methods.closed_loop(conditioning), methods.diffae_alone(conditioning), methods.vae_alone(scale))
-    return [("celeba", method) for method in compared]
+def _celeba(scale: str, options: Options) -> dict[str, list[Method]]:
+    conditioning = _load(_config_of("celeba", scale)).model.conditioning
+    alone = [methods.diffae_alone(conditioning), methods.vae_alone(scale)]
+    return {"celeba": [methods.closed_loop(conditioning), *alone]}
 
 
-def _cell(table: str, name: str, method: Method, seed: int, scale: str, options: Options) -> Cell:
-    dataset, steps = DATASETS[name], _steps(name, scale, options)
-    # A floor is the same for every seed of the training.
+def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: str, options: Options) -> Cell:
+    dataset = DATASETS[name]
+    # A floor is the same for every training seed, so one seed measures it.
     evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if seed == 0 and method.floors else 0}
     if scale == "full" and dataset.pool == "all":
         evaluation["num_images"] = 0
     if table == "celeba":
-        metrics = ("tad", "reconstruction", "content_tracking") + (
-            ("fid",) if "inception_weights" in options.weights else ()
-        )
+        metrics = ("tad", "reconstruction", "content_tracking")
+        metrics += ("fid",) if "inception_weights" in options.weights else ()
         evaluation |= DECODED[scale] | {"num_images": EVALUATION[scale]["num_images"]}
     else:
         metrics = tuple(column.metric for column in FACTOR_COLUMNS)
@@ -254,6 +242,6 @@ def _notes(name: str, scale: str, cells: tuple[Cell, ...]) -> tuple[str, ...]:
     return (
         *notes,
         "± is the standard deviation over training seeds (n - 1). DCI is its disentanglement.",
-        "Floors are what codes score that disentangle nothing. Published rows are others' numbers on the published "
+        "Floors are the scores of codes that disentangle nothing. Published rows are others' numbers on the published "
         "images, with their networks and budgets; rendered sets have none.",
     )

@@ -1,7 +1,8 @@
-"""A collected table as bars: a panel a data set and column, error bars over seeds, floors as lines across them."""
+"""A collected table as a bar chart: one panel per data set and column, error bars over seeds, floors as lines."""
 
 import numpy as np
 
+from cldis_jax.runtime import visualize
 from cldis_jax.study.collecting import Collected, Row
 from cldis_jax.study.rendering import find
 
@@ -9,10 +10,7 @@ LATENT_COLOURS = {"z_sem": "tab:blue", "z_disen": "tab:orange"}
 
 
 def bars(collected: Collected) -> np.ndarray | None:
-    """One uint8 picture [H, W, 3] of our rows; None where there is no number yet. Published rows are not drawn."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """One uint8 picture [H, W, 3] of our rows, without the published ones; None if there is no number yet."""
     panels = []
     for section in collected.sections:
         for column in collected.table.columns:
@@ -26,8 +24,7 @@ def bars(collected: Collected) -> np.ndarray | None:
     columns = min(len(panels), 3)
     height = max(len(found) for _, found in panels)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5.2 * columns, (1.2 + 0.26 * height) * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = visualize.new_figure(5.2 * columns, (1.2 + 0.26 * height) * rows)
     axes_of = figure.subplots(rows, columns, squeeze=False).ravel()
     shown: list[str] = []
     for i, (axes, (title, found)) in enumerate(zip(axes_of, panels)):
@@ -43,8 +40,9 @@ def bars(collected: Collected) -> np.ndarray | None:
         for floor, score in found:
             if floor.kind == "floor":
                 beside = [y for y, (row, _) in enumerate(ours) if is_floor_of(floor, row)]
-                axes.vlines([score.mean] * len(beside), *_edges(beside), color="0.25", linestyle=":", linewidth=1.2)
-        repeated = i % columns > 0 and labels == shown  # by the panel to the left
+                lower, upper = [y - 0.5 for y in beside], [y + 0.5 for y in beside]
+                axes.vlines([score.mean] * len(beside), lower, upper, color="0.25", linestyle=":", linewidth=1.2)
+        repeated = i % columns > 0 and labels == shown  # the panel to the left has the same labels
         axes.set_yticks(range(len(ours)), [""] * len(ours) if repeated else labels, fontsize=8)
         axes.set_ylim(len(ours) - 0.4, -0.6)
         shown = labels
@@ -53,14 +51,9 @@ def bars(collected: Collected) -> np.ndarray | None:
     for axes in axes_of[len(panels) :]:
         axes.set_visible(False)
     figure.supxlabel("error bars: standard deviation over seeds, none for a single one; dotted: floors", fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def is_floor_of(floor: Row, row: Row) -> bool:
-    """Whether a floor is one of a row of ours: of as many codes, and of its latent or of any."""
+    """Whether a floor belongs to a row: the same number of codes, and the same latent or no latent."""
     return floor.codes == row.codes and floor.latent in (row.latent, "-")
-
-
-def _edges(places: list[int]) -> tuple[list[float], list[float]]:
-    return [y - 0.5 for y in places], [y + 0.5 for y in places]

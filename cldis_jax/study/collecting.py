@@ -1,4 +1,4 @@
-"""Results of cells as a table: mean and deviation over seeds, floors, and the published rows of the same data set."""
+"""Records of cells as a table: mean and deviation over seeds, floors, and the published rows of the same data set."""
 
 import dataclasses
 import pathlib
@@ -7,29 +7,31 @@ from typing import Any
 import numpy as np
 
 from cldis_jax.evaluation import tables
-from cldis_jax.runtime import report
-from cldis_jax.study import running
+from cldis_jax.study import records
 from cldis_jax.study.cells import DATASETS, Cell, Table, resolve
+from cldis_jax.study.records import Record
+
+FLOORS = {"untrained": "untrained encoder", "random_directions": "random directions"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
     mean: float
-    std: float | None  # over n seeds of the training (n - 1); None where n is 1, or where a source gives none
+    std: float | None  # over n training seeds (n - 1); None if n is 1, or if a source gives none
     n: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table; `scores` go by "metric/name"."""
+    """One line of a table."""
 
     kind: str  # ours | floor | published
     method: str
     latent: str
-    scores: dict[str, Score]
-    seeds: str = ""  # ours: how many have finished, and what of the others
+    scores: dict[str, Score]  # by "metric/name"
+    seeds: str = ""  # ours: how many cells are done, and the status of the others
     source: str = "this study"
-    codes: int | None = None  # size of the latent; a floor holds for rows of its own size
+    codes: int | None = None  # size of the latent; a floor belongs to rows of the same size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +63,12 @@ class Collected:
 
 
 def collect(table: Table, out: pathlib.Path) -> Collected:
-    """What the cells of a table have come to so far; every number is from an evaluate.json."""
+    """The table of the records in OUT; cells that are not done count as missing."""
+    found = records.read(out)
+    states = {cell.id: records.state(cell, found.get(cell.id)) for cell in table.cells}
     datasets = dict.fromkeys(cell.dataset for cell in table.cells)
-    states = {cell.id: running.state(cell, cell.folder(out)) for cell in table.cells}
-    sections = tuple(_section(dataset, table, states, out) for dataset in datasets)
-    return Collected(table, sections, tuple(_cell_facts(cell, states[cell.id], out) for cell in table.cells))
+    sections = tuple(_section(dataset, table, states, found) for dataset in datasets)
+    return Collected(table, sections, tuple(_facts(cell, states[cell.id], found.get(cell.id)) for cell in table.cells))
 
 
 def summarise(values: list[float]) -> Score:
@@ -73,43 +76,38 @@ def summarise(values: list[float]) -> Score:
     return Score(float(np.mean(values)), std, len(values))
 
 
-def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], out: pathlib.Path) -> Section:
+def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], found: dict[str, Record]) -> Section:
     cells = [cell for cell in table.cells if cell.dataset == dataset]
     by_method: dict[str, list[Cell]] = {}
     for cell in cells:
         by_method.setdefault(cell.method, []).append(cell)
-    ours, floors = [], {}
+    ours: list[Row] = []
+    floors: dict[tuple[str, int, str], dict[str, list[float]]] = {}  # (what, codes, latent): values by "metric/name"
     for group in by_method.values():
         codes = resolve(group[0]).model.latent_dim
-        done = [cell for cell in group if states[cell.id][0] == "done"]
+        statuses = [states[cell.id][0] for cell in group]
+        done = [found[cell.id] for cell, status in zip(group, statuses) if status == "done"]
         for latent in group[0].latents:
             values: dict[str, list[float]] = {}
-            for cell in done:
-                for metric, name, score in running.read_scores(cell.folder(out), latent):
-                    values.setdefault(f"{metric}/{name}", []).append(score["mean"])
+            for record in done:
+                for name, score in records.scores(record["results"][latent]).items():
+                    values.setdefault(name, []).append(score["mean"])
                     for kind, floor in score.get("floors", {}).items():
-                        found = floors.setdefault(_floor_name(kind, latent, codes), {})
-                        found.setdefault(f"{metric}/{name}", []).append(floor)
-            scores = {name: summarise(found) for name, found in values.items()}
-            seeds = _seeds([states[cell.id][0] for cell in group])
-            ours.append(Row("ours", group[0].label, latent, scores, seeds, codes=codes))
+                        # A random mix depends on the number of codes alone, the other floors on the network too.
+                        mix = kind == "random_mix"
+                        key = ("random mix of the labels", codes, "-") if mix else (FLOORS[kind], codes, latent)
+                        floors.setdefault(key, {}).setdefault(name, []).append(floor)
+            scores = {name: summarise(seen) for name, seen in values.items()}
+            ours.append(Row("ours", group[0].label, latent, scores, _seeds(statuses), codes=codes))
     below = []
-    for (what, codes, latent), found in sorted(floors.items()):
-        scores = {name: Score(float(np.mean(values)), None, None) for name, values in found.items()}
+    for (what, codes, latent), values in sorted(floors.items()):
+        scores = {name: Score(float(np.mean(seen)), None, None) for name, seen in values.items()}
         below.append(Row("floor", f"floor: {what}, {codes} codes", latent, scores, codes=codes))
     return Section(dataset, DATASETS[dataset].label, (*ours, *below, *_published(cells[0], table)))
 
 
-def _floor_name(kind: str, latent: str, codes: int) -> tuple[str, int, str]:
-    """(what, codes, latent): a random mix depends on the number of codes alone, the others on the network too."""
-    if kind == "random_mix":
-        return "random mix of the labels", codes, "-"
-    what = {"untrained": "untrained encoder", "random_directions": "random directions"}[kind]
-    return what, codes, latent
-
-
 def _seeds(statuses: list[str]) -> str:
-    """3, or e.g. 2 of 3 (failed); of none the reason alone."""
+    """The number of cells that are done, e.g. 3 or 2 of 3 (failed); the status alone if none is."""
     done = statuses.count("done")
     others = ", ".join(dict.fromkeys(status for status in statuses if status != "done"))
     if not others:
@@ -118,7 +116,7 @@ def _seeds(statuses: list[str]) -> str:
 
 
 def _published(cell: Cell, table: Table) -> list[Row]:
-    """The published rows of the cell's data set, for the metrics that the table shows."""
+    """The published rows of the cell's data set, for the metrics of the table."""
     data = resolve(cell).data
     name = tables.PUBLISHED_SETS.get((data.source, data.name), "")
     columns = {column.metric: f"{column.metric}/{column.names[0]}" for column in table.columns}
@@ -136,9 +134,8 @@ def _published(cell: Cell, table: Table) -> list[Row]:
     ]
 
 
-def _cell_facts(cell: Cell, state: tuple[str, str], out: pathlib.Path) -> dict[str, Any]:
-    path = cell.folder(out) / "cell.json"
-    record = report.read_json(path) if path.exists() else {}
+def _facts(cell: Cell, state: tuple[str, str], record: Record | None) -> dict[str, Any]:
+    record = record or {}
     return {
         "id": cell.id,
         "status": state[0],

@@ -1,9 +1,9 @@
-"""Does content tracking, which sees no labels, rank trained models as the supervised scores do?
+"""Does content tracking, which uses no labels, rank trained models as the supervised scores do?
 
-    python -m cldis_jax.metrics.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
+    python -m cldis_jax.study.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
 
-Takes results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking` and writes Spearman's rank correlations,
-whatever they are, with a table and a scatter plot: DIR/content_tracking_models.json and .png.
+Reads results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking`, prints a table, and writes Spearman's rank
+correlations to DIR/content_tracking_models.json and a scatter plot to DIR/content_tracking_models.png.
 """
 
 from typing import Any
@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 from absl import flags
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from cldis_jax import cli
 from cldis_jax.runtime import report, visualize
+from cldis_jax.runtime.errors import UserError
 
 SUPERVISED = {"DCI": ("dci", "disentanglement"), "MIG": ("mig", "mig")}
-LEAST = 4  # models; with fewer a rank correlation says nothing
+LEAST = 4  # models; a rank correlation of fewer means nothing
 
 
 def read(path: str) -> dict[str, Any]:
-    """One model's scores.
+    """The scores of one model.
 
     Raises:
-      ValueError: the file lacks one of them.
+      UserError: the file lacks a score.
     """
     results = report.read_json(path)
     try:
@@ -34,7 +33,7 @@ def read(path: str) -> dict[str, Any]:
         supervised = {label: results[metric][name]["mean"] for label, (metric, name) in SUPERVISED.items()}
         settings = results["settings"]
     except KeyError as error:
-        raise ValueError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
+        raise UserError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
     name = f"{settings['workdir'].rstrip('/')} {settings['latent']} step {settings['step']}"
     return {"model": name, **tracked, **supervised}
 
@@ -43,19 +42,18 @@ def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
     """Spearman's correlation of content tracking with each supervised score, and its p-value.
 
     Raises:
-      ValueError: too few models.
+      UserError: too few models.
     """
     if len(models) < LEAST:
-        raise ValueError(f"--evaluations: a rank correlation needs at least {LEAST} models, got {len(models)}")
+        raise UserError(f"--evaluations: a rank correlation needs at least {LEAST} models, got {len(models)}")
     scores = [model["score"] for model in models]
     found = {label: spearmanr(scores, [model[label] for model in models]) for label in SUPERVISED}
     return {label: {"spearman": float(rank.statistic), "p": float(rank.pvalue)} for label, rank in found.items()}
 
 
 def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.ndarray:
-    """One uint8 picture: content tracking with its interval against each supervised score."""
-    figure = Figure(figsize=(4.6 * len(SUPERVISED), 3.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    """One uint8 picture: content tracking, with its interval, over each supervised score."""
+    figure = visualize.new_figure(4.6 * len(SUPERVISED), 3.8)
     score, low, high = (np.array([model[name] for model in models]) for name in ("score", "low", "high"))
     for axes, label in zip(figure.subplots(1, len(SUPERVISED), squeeze=False)[0], SUPERVISED):
         x = [model[label] for model in models]
@@ -66,8 +64,7 @@ def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.nd
         axes.set_xlabel(label)
         axes.set_ylabel("content tracking")
         axes.grid(alpha=0.3)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def main() -> None:
@@ -86,5 +83,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     OUT = flags.DEFINE_string("out", None, "folder for the results and the plot")
-    EVALUATIONS = flags.DEFINE_list("evaluations", [], "evaluate.json files with commas between")
+    EVALUATIONS = flags.DEFINE_list("evaluations", [], "evaluate.json files, separated by commas")
     cli.run(main)

@@ -1,12 +1,12 @@
 """Does the content-tracking metric measure disentanglement? Its validity study, with the renderer as a perfect decoder.
 
-    python -m cldis_jax.metrics.content_tracking_validity --out=DIR [--quick]
+    python -m cldis_jax.study.content_tracking_validity --out=DIR [--quick]
 
-The codes are the true factors of rendered scenes in units of their standard deviations, so that a turned basis mixes,
-say, the wall's hue with the camera's orientation. The shape is varied between the images but is not a direction: it has
-four values and nothing between them, so that a step along it, or along a mix with it, is a jump. Asked are: do the true
-factors score high; does turning a plane of two of them lower the score step by step; do a duplicated factor, a dead one
-and pixel noise lower it; and how many images and frames does a stable score need.
+The codes are the true factors of rendered scenes in units of their standard deviations, so a rotated basis mixes
+factors, e.g. the wall's hue with the camera's orientation. The shape varies between the images but is not a direction:
+it has four values and nothing between them, so a step along it is a jump. The study asks four questions. Do the true
+factors score high? Does the score fall step by step while a plane of two factors is rotated? Do a duplicated factor, a
+dead one and pixel noise lower it? How many images and frames does a stable score need?
 """
 
 import itertools
@@ -27,7 +27,7 @@ from cldis_jax.runtime import report, visualize
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "orientation")
 COLUMNS = [Scenes.factor_names.index(name) for name in FACTORS]
 SIZES = np.array(Scenes.factor_sizes)
-STD = np.sqrt((SIZES**2 - 1) / 12)  # of a factor uniform over its values
+STD = np.sqrt((SIZES**2 - 1) / 12)  # of a factor that is uniform over its values
 SHAPE = Scenes.factor_names.index("shape")
 
 ANGLES = np.linspace(0, 45, 9)  # degrees
@@ -42,7 +42,7 @@ FRAMES = (3, 5, 7, 9, 13)
 
 
 class SceneDecoder:
-    """Draws scenes from standardised factors [N, 5] (`FACTORS`); each image keeps a shape of its own."""
+    """Draws scenes from standardised factors [N, 5], in the order of `FACTORS`; each image keeps its shape."""
 
     def __init__(self, image_size: int, num_images: int, noise: float = 0.0):
         rng = np.random.default_rng(SEED)
@@ -61,40 +61,38 @@ class SceneDecoder:
         return images + 2 * self._noise * self._rng.standard_normal(images.shape, np.float32)
 
 
-def turned(plane: tuple[int, int], degrees: float) -> np.ndarray:
-    """The two directions [2, 5] of a plane of two factors, turned within it."""
+def rotated(plane: tuple[int, int], degrees: float) -> np.ndarray:
+    """The two directions [2, 5] of a plane of two factors, rotated within the plane."""
     basis, turn = np.eye(len(FACTORS))[list(plane)], np.deg2rad(degrees)
     return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) @ basis
+
+
+def track(
+    decoder: SceneDecoder, directions: np.ndarray, setting: dict[str, int], tracker: str, checkpoint: str | None
+) -> Tracking:
+    """The content that moves along directions [K, 5], tracked by the settings of the study."""
+    options = {"frames": setting["frames"], "grid": setting["grid"], "tracker": tracker, "checkpoint": checkpoint}
+    return measure(decoder, decoder.codes, directions, **options, keep=1, progress=True)
 
 
 def study_basis(
     setting: dict[str, int], tracker: str, checkpoint: str | None
 ) -> tuple[dict[str, Any], dict[str, Tracking]]:
-    """True, turned, duplicated and dead directions: results, and what was tracked for the pictures."""
+    """(results, tracked content for the pictures) of true, rotated, duplicated and dead directions."""
     planes = list(itertools.combinations(range(len(FACTORS)), 2))
     chosen = np.random.default_rng(SEED).choice(len(planes), setting["planes"], replace=False)
     planes = [planes[i] for i in sorted(chosen)]
     true = list(range(len(FACTORS)))
     dead = len(FACTORS)
     directions = [np.eye(len(FACTORS)), np.zeros((1, len(FACTORS)))]
-    bases = {plane: [true] for plane in planes}  # for each angle, the rows that make the basis
+    bases = {plane: [true] for plane in planes}  # for every angle, the rows of `directions` that are the basis
     for plane, degrees in itertools.product(planes, ANGLES[1:]):
         basis = list(true)
         basis[plane[0]], basis[plane[1]] = np.arange(2) + sum(map(len, directions))
         bases[plane].append(basis)
-        directions.append(turned(plane, degrees))
+        directions.append(rotated(plane, degrees))
     decoder = SceneDecoder(setting["image_size"], setting["images"])
-    tracked = measure(
-        decoder,
-        decoder.codes,
-        np.concatenate(directions),
-        frames=setting["frames"],
-        tracker=tracker,
-        checkpoint=checkpoint,
-        grid=setting["grid"],
-        keep=1,
-        progress=True,
-    )
+    tracked = track(decoder, np.concatenate(directions), setting, tracker, checkpoint)
 
     def score(rows: list[int]) -> float:
         return tracked.select(rows).summary(bootstrap=0)["score"]
@@ -121,26 +119,17 @@ def study_basis(
 
 
 def study_noise(setting: dict[str, int], tracker: str, checkpoint: str | None, without: float) -> dict[str, Any]:
-    """The score over the noise; `without` is the one without any."""
+    """The score at each level of noise; `without` is the score without noise."""
     scores = [without]
     for noise in NOISE[1:]:
         decoder = SceneDecoder(setting["image_size"], setting["images"], noise)
-        tracked = measure(
-            decoder,
-            decoder.codes,
-            np.eye(len(FACTORS)),
-            frames=setting["frames"],
-            tracker=tracker,
-            checkpoint=checkpoint,
-            grid=setting["grid"],
-            keep=1,
-        )
+        tracked = track(decoder, np.eye(len(FACTORS)), setting, tracker, checkpoint)
         scores.append(tracked.summary(bootstrap=0)["score"])
     return {"sigmas": list(NOISE), "scores": scores, "spearman": float(spearmanr(NOISE, scores)[0])}
 
 
 def study_stability(setting: dict[str, int]) -> dict[str, Any]:
-    """The half-width of the bootstrap interval over the number of images, and the score over the number of frames."""
+    """The half-width of the bootstrap interval by number of images, and the score by number of frames."""
     half_widths, by_frames = {}, {}
     decoder = SceneDecoder(setting["image_size"], MANY_IMAGES)
     for frames in FRAMES:
@@ -163,6 +152,7 @@ def study_stability(setting: dict[str, int]) -> dict[str, Any]:
 
 
 def verdicts(result: dict[str, Any]) -> dict[str, bool]:
+    """Whether each test passed: the score falls as the basis or the images get worse."""
     true, rotation = result["true_factors"]["score"], result["rotation"]
     spearmans = [plane["spearman"] for plane in rotation["planes"].values()]
     return {
@@ -174,12 +164,8 @@ def verdicts(result: dict[str, Any]) -> dict[str, bool]:
 
 
 def plots(result: dict[str, Any]) -> np.ndarray:
-    """Score over the angle of every plane, over noise, and of the bases that must score lower."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.5, 3.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    """One uint8 picture: the score by angle for every plane, by noise, and of the bases that must score lower."""
+    figure = visualize.new_figure(12.5, 3.8)
     turning, noisy, bars = figure.subplots(1, 3)
     rotation, noise = result["rotation"], result["noise"]
     for name, plane in rotation["planes"].items():
@@ -207,8 +193,7 @@ def plots(result: dict[str, Any]) -> np.ndarray:
         axes.set_ylim(0, 1)
         axes.set_ylabel("score")
         axes.grid(alpha=0.3)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return visualize.render(figure)
 
 
 def run(out: epath.PathLike, quick: bool, checkpoint: str | None = None) -> dict[str, Any]:
@@ -271,7 +256,7 @@ def _mean_and_worst(rotation: dict[str, Any]) -> str:
 def main() -> None:
     cli.require(OUT)
     if CHECKPOINT.value:
-        trackers.make_tracker("tapir", CHECKPOINT.value)  # fails before the work, not after it
+        trackers.make_tracker("tapir", CHECKPOINT.value)  # a wrong checkpoint fails before the work
     result = run(OUT.value, QUICK_FLAG.value, CHECKPOINT.value)
     print(report.table(rows(result), ("test", "score", "")))
 
@@ -279,7 +264,7 @@ def main() -> None:
 if __name__ == "__main__":
     OUT = flags.DEFINE_string("out", None, "folder for the results and pictures")
     QUICK_FLAG = flags.DEFINE_bool(
-        "quick", False, "few images and frames, only Lucas-Kanade and what --tapir_checkpoint adds: within 50 s"
+        "quick", False, "few images and frames; only Lucas-Kanade, and TAPIR with --tapir_checkpoint: within 50 s"
     )
     CHECKPOINT = flags.DEFINE_string("tapir_checkpoint", None, "also study TAPIR, with this checkpoint")
     cli.run(main)

@@ -1,4 +1,4 @@
-"""The methods that the tables compare, each as what it changes in a data set's own config."""
+"""The methods that the tables compare; each is a set of overrides of a data set's config."""
 
 import dataclasses
 import re
@@ -8,24 +8,25 @@ from ml_collections import ConfigDict
 
 from cldis_jax.configs import beta_vae, scenes
 from cldis_jax.method import distillation, feedback
-from cldis_jax.runtime.checkpoint import flatten
+from cldis_jax.runtime.config_json import flatten
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
-# L_dt has another size in every form: weighted by these, the student's gradient is about as large as with kl.
+# The size of L_dt depends on its form. These factors make the student's gradient about as large as with kl.
 DISTILLATION_RATIOS = {"kl": 1, "mse": 10, "softmax": 10}
 OTHER_LATENT_DIMS = (6, 20)
-ANNEALED_SHARE = 3  # an annealed C reaches C_max after a third of the steps
+LATENTS = ("z_sem", "z_disen")
+ANNEALED_SHARE = 3  # an annealed C reaches C_max after 1/3 of the steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One row, or two where a model has two latents."""
+    """One method: a row for each of its latents."""
 
     label: str
-    name: str  # of its folder
+    name: str  # part of the id of its cells
     overrides: dict[str, Any]
     latents: tuple[str, ...]
-    floors: bool = True  # whether its codes need floors that no other row has
+    floors: bool = True  # whether to measure floors for it; False if another row has the same
 
 
 def closed_loop(conditioning: str) -> Method:
@@ -33,12 +34,12 @@ def closed_loop(conditioning: str) -> Method:
         f"CL-Dis, {CONDITIONINGS[conditioning]}",
         f"cldis_{conditioning}",
         {"model.conditioning": conditioning},
-        ("z_sem", "z_disen"),
+        LATENTS,
     )
 
 
 def diffae_alone(conditioning: str) -> Method:
-    """z_sem starts as drawn, whatever the loop's config says: alone, the Diff-AE does better so."""
+    """The Diff-AE without a VAE. It never standardizes z_sem: alone, it scores better without."""
     alone = {"vae.weight": 0.0, "distillation.weight": 0.0, "model.standardize_z_sem": False}
     return Method(
         f"Diff-AE alone, {CONDITIONINGS[conditioning]}",
@@ -49,7 +50,7 @@ def diffae_alone(conditioning: str) -> Method:
 
 
 def vae_alone(scale: str, beta: float | None = None) -> Method:
-    """The baseline of configs/beta_vae.py: what it changes in configs/scenes.py, for any data set; `beta`: another."""
+    """The VAE of configs/beta_vae.py, as overrides for any data set; `beta` replaces the config's own."""
     before, after = flatten(scenes.get_config(scale)), flatten(beta_vae.get_config(scale))
     changed = {name: value for name, value in after.items() if value != before[name]}
     if beta is None:
@@ -58,17 +59,17 @@ def vae_alone(scale: str, beta: float | None = None) -> Method:
 
 
 def vae_annealed(scale: str, steps: int) -> Method:
-    """The VAE alone under a C that rises by itself (Burgess et al. 2018), at the prices found best on scenes."""
-    area = 4 if scale == "full" else 1  # found at 32 px; the pixels' sum grows with the image
+    """The VAE alone with a C that rises over time (Burgess et al. 2018), with the beta that was best on scenes."""
+    area = 4 if scale == "full" else 1  # beta was chosen at 32 px; the sum over pixels grows with the image
     alone = {"diffusion.weight": 0.0, "distillation.weight": 0.0, "feedback.swap_probability": 0.0}
-    prices = {
+    chosen = {
         "vae.weight": 1.0,
         "vae.beta": 16.0 * area,
         "vae.beta_min": 4.0 * area,
-        "vae.antithetic": False,  # they were found with one sample
+        "vae.antithetic": False,  # beta was chosen with one sample
         "feedback.max_capacity": 14.0,
     }
-    return Method("β-VAE alone, C annealed", "beta_vae_annealed", annealed(steps) | alone | prices, ("z_disen",))
+    return Method("β-VAE alone, C annealed", "beta_vae_annealed", annealed(steps) | alone | chosen, ("z_disen",))
 
 
 def annealed(steps: int) -> dict[str, Any]:
@@ -79,12 +80,12 @@ def distilled(config: ConfigDict, form: str) -> dict[str, Any]:
     weight = config.distillation.weight * DISTILLATION_RATIOS[form]
     overrides = {"distillation.form": form, "distillation.weight": weight}
     if form == "softmax":
-        overrides["distillation.weigh_units"] = False  # it has no units apart
+        overrides["distillation.weigh_units"] = False  # softmax has no separate units
     return overrides
 
 
 def variants(config: ConfigDict, steps: int) -> list[Method]:
-    """CL-Dis with one choice changed; the choices that `config` makes itself are left out."""
+    """CL-Dis with one choice changed; leaves out the choices that `config` makes itself."""
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
@@ -112,12 +113,12 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
     ]
     own = flatten(config)
-    changing = {}  # by what they change: two choices may come to the same
+    changing = {}  # by what they change: two alternatives may be the same change
     for label, overrides in alternatives:
         changed = frozenset((name, value) for name, value in overrides.items() if own[name] != value)
         name = re.sub(r"\W+", "_", f"cldis {label}")
         floors = "model.latent_dim" in overrides
-        changing.setdefault(changed, Method(label, name, overrides, ("z_sem", "z_disen"), floors))
+        changing.setdefault(changed, Method(label, name, overrides, LATENTS, floors))
     changing.pop(frozenset(), None)
     others = [closed_loop(kind) for kind in CONDITIONINGS if kind != config.model.conditioning]
     return [*changing.values()] + [

@@ -1,4 +1,4 @@
-"""A collected table as text, Markdown, LaTeX, CSV and bars. Knows rows and columns only."""
+"""A collected table as text, Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ def find(row: Row, column: Column) -> Score | None:
 
 
 def number(row: Row, column: Column) -> str:
-    """mean ± std, or what stands in its place."""
+    """mean ± std, or why there is none."""
     score = find(row, column)
     if score is not None:
         return f"{score.mean:{column.format}}" + ("" if score.std is None else f" ± {score.std:{column.format}}")
@@ -64,7 +64,7 @@ def to_markdown(collected: Collected) -> str:
 
 
 def to_latex(collected: Collected) -> str:
-    """A tabular for the package booktabs; a double rule of the section sets others' numbers apart."""
+    """A tabular for the package booktabs; a rule separates the floors and the published rows from ours."""
     columns = collected.table.columns
     width = len(columns) + 3
     head = ("Method", "Latent", *(column.label for column in columns), "Seeds")
@@ -92,7 +92,7 @@ def _latex_line(cells: tuple[str, ...]) -> str:
 
 
 def to_csv(collected: Collected) -> str:
-    """One line a score, all of them at full precision; a row without any has one line that says why."""
+    """One line a score, at full precision; a row without scores has one line with the reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("dataset", "kind", "method", "latent", "metric", "name", "mean", "std", "n", "seeds", "source"))
@@ -108,7 +108,7 @@ def to_csv(collected: Collected) -> str:
 
 
 def failures(collected: Collected) -> list[str]:
-    """A line for each reason why cells have no numbers, the cells counted."""
+    """A line for each reason why cells have no numbers, with the number of those cells."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in collected.cells:
         if cell["status"] != "done":
@@ -120,7 +120,7 @@ def failures(collected: Collected) -> list[str]:
 
 
 def _origin(collected: Collected) -> list[str]:
-    """The commits and machines that the numbers come from."""
+    """The commits and machines of the numbers."""
     done = [cell for cell in collected.cells if cell["status"] == "done"]
     commits = dict.fromkeys(cell["commit"] for cell in done if cell["commit"])
     machines = dict.fromkeys(f"{cell['machine']['cpu']}, {cell['machine']['cores']} cores" for cell in done)

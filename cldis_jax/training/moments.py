@@ -1,11 +1,14 @@
 """Mean and standard deviation of the codes, by the encoder and the images that every reader of a checkpoint uses."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
 
-from cldis_jax.api import Bundle, pictures
+from cldis_jax.api import LATENTS, Bundle
+from cldis_jax.api.codes import in_batches
+from cldis_jax.api.pictures import BATCH
 from cldis_jax.method.train_step import Moments
 from cldis_jax.models import pixels
 
@@ -18,9 +21,9 @@ def with_moments(bundle: Bundle, images: np.ndarray) -> Bundle:
     z_disen is the posterior mean. The moments of a branch that the model lacks are left as they are.
     """
     ema, x0 = bundle.ema, np.asarray(pixels.to_unit_range(images.astype(np.float32)))
-    for latent, present in (("z_sem", bundle.has_diffusion), ("z_disen", bundle.has_vae)):
-        if present:
-            ema = ema.replace(**{latent: _moments(pictures.in_chunks(lambda x: bundle.represent(x, latent), x0))})  # noqa: B023
+    for latent in filter(bundle.has, LATENTS):
+        z = in_batches(functools.partial(bundle.represent, latent=latent), x0, size=BATCH)
+        ema = ema.replace(**{latent: _moments(z)})
     return dataclasses.replace(bundle, ema=ema)
 
 

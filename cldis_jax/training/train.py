@@ -13,7 +13,7 @@ from cldis_jax import api, data
 from cldis_jax.api import pictures
 from cldis_jax.config import validate
 from cldis_jax.models import pixels
-from cldis_jax.runtime import checkpoint, partitioning, preemption, report, visualize
+from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report, visualize
 from cldis_jax.training import moments
 from cldis_jax.training import workdir as workdirs
 from cldis_jax.training.program import make_program
@@ -194,5 +194,5 @@ def _results(config: ConfigDict, model: api.Bundle, images: np.ndarray, digest: 
         "step": model.step,
         "scalars": scalars,
         "params_sha256": digest,
-        "config": checkpoint.config_to_json(config),
+        "config": config_json.config_to_json(config),
     }

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cldis_jax import api
 from cldis_jax.config import ConfigError
 from cldis_jax.method import train_step
-from cldis_jax.runtime import checkpoint, report
+from cldis_jax.runtime import checkpoint, config_json, report
 
 MEANINGS = {  # fields that change what a network's parameters compute, but not their shapes
     "unet": (
@@ -29,10 +29,10 @@ def claim(config: ConfigDict, workdir: str) -> None:
       ConfigError: the workdir holds another run, or can't be written.
     """
     path = epath.Path(workdir) / "config.json"
-    asked = checkpoint.config_to_json(config)
+    asked = config_json.config_to_json(config)
     try:
         if path.exists() and (checkpoint.has_any(workdir) or path.with_name("main.json").exists()):
-            differing = checkpoint.differing_fields(report.read_json(path), asked)
+            differing = config_json.differing_fields(report.read_json(path), asked)
             if differing:
                 raise ConfigError(
                     f"{workdir} holds a run of another config; choose another --workdir, or agree on:\n  "
@@ -62,7 +62,7 @@ def start_from(config: ConfigDict, train_state: train_step.TrainState) -> train_
             if shapes[0] != shapes[1]:
                 field = name + jax.tree_util.keystr(path)
                 raise ConfigError(f"init_from={workdir}: {field} is {shapes[0]} there and {shapes[1]} in this config")
-    differing = checkpoint.differing_fields(*map(checkpoint.config_to_json, (bundle.config, config)))
+    differing = config_json.differing_fields(*map(config_json.config_to_json, (bundle.config, config)))
     meanings = tuple(f"{field}:" for name in common for field in MEANINGS[name])
     if differing := [line for line in differing if line.startswith(meanings)]:
         raise ConfigError(f"init_from={workdir} would mean something else here:\n  " + "\n  ".join(differing))

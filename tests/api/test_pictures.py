@@ -1,4 +1,4 @@
-"""Batches of one size, and what the pictures of a run are made of."""
+"""The pictures that are drawn while a model trains."""
 
 import types
 
@@ -9,20 +9,6 @@ import pytest
 from cldis_jax.api import pictures
 from cldis_jax.method import train_step
 from tests import random_params
-
-
-@pytest.mark.parametrize("num", [1, 3, 4, 9])
-def test_chunks_are_of_one_size_and_change_nothing(num):
-    shapes = []
-
-    def double(x, y):
-        shapes.append(x.shape)
-        return 2 * x + y
-
-    x, y = np.arange(2 * num, dtype=np.float32).reshape(num, 2), np.ones((num, 2), np.float32)
-    np.testing.assert_array_equal(pictures.in_chunks(double, x, y, size=4), 2 * x + y)
-    assert set(shapes) == {(4, 2)}
-    assert len(shapes) == -(-num // 4)
 
 
 @pytest.fixture
@@ -36,10 +22,32 @@ def images_of(bundle, num):
     return np.random.default_rng(0).uniform(-1, 1, (num, *bundle.image_shape)).astype(np.float32)
 
 
-def test_own_noise_is_the_inversion(bundle):
+def test_reconstructions_are_decoded_from_inferred_and_random_noise(bundle):
     images = images_of(bundle, 3)
-    expected = bundle.encode_noise(images, bundle.encode(images), 4)
-    np.testing.assert_allclose(pictures.own_noise(bundle, images, 4), expected, atol=1e-4)
+    z, mean = bundle.encode(images), bundle.encode_posterior(images)[0]
+    random_x_T = np.random.default_rng(0).standard_normal(images.shape, np.float32)
+    rows = pictures.reconstructions(bundle, images, 4)
+    np.testing.assert_array_equal(rows["original"], images)
+    inferred = bundle.decode(bundle.encode_noise(images, z, 4), z, 4)
+    np.testing.assert_allclose(rows["z_sem, inferred x_T"], inferred, atol=1e-4)
+    np.testing.assert_allclose(rows["z_sem, random x_T"], bundle.decode(random_x_T, z, 4), atol=1e-4)
+    np.testing.assert_allclose(rows["VAE"], bundle.decode_vae(mean), atol=1e-4)
+
+
+def test_a_traversal_moves_one_latent_by_its_deviations(bundle, monkeypatch):
+    drawn = {}
+
+    def grid(tiles, rows, *_, **__):
+        drawn[rows[0].partition("[")[0]] = tiles
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(pictures, "visualize", types.SimpleNamespace(grid=grid))
+    images, num_steps = images_of(bundle, 1), bundle.config.diffusion.decode_steps
+    list(pictures.training_pictures(bundle, images))
+    z = np.asarray(bundle.encode(images))
+    x_T, moved = bundle.encode_noise(images, z, num_steps), z + 2.5 * np.array([0, 3.0, *[0] * 8], np.float32)
+    np.testing.assert_allclose(drawn["z_sem"][0, -1], bundle.decode(x_T, moved, num_steps)[0], atol=1e-4)
+    np.testing.assert_allclose(drawn["z_sem"][3, 3], bundle.decode(x_T, z, num_steps)[0], atol=1e-4)
 
 
 def test_of_many_latents_a_few_are_drawn(bundle, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cldis_jax.navigation import method as navigation_method
+from cldis_jax.runtime.errors import UserError
 
 DIM, SIZE = 3, 12
 IMAGE = (SIZE, SIZE, 1)
@@ -173,5 +174,5 @@ def test_both_of_a_pair_see_the_same_x_T():
     ],
 )
 def test_bad_settings_are_named(fields, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         navigation_method.validate(small_config(**fields), DIM)

@@ -41,25 +41,15 @@ def test_missing_images_are_told_of_before_compiling(tiny):
         timing.benchmark(tiny, 2)
 
 
-def test_flops_are_counted_by_the_cpu_backend(tiny, monkeypatch):
-    """The clients of accelerators answer None."""
-    counted = jax.stages.Lowered.cost_analysis
+def test_flops_are_counted_without_a_device(tiny, monkeypatch):
+    """Clients of accelerators count nothing, and a machine may have no CPU backend."""
 
-    def on_cpu_alone(lowered):
-        device = jax.config.jax_default_device
-        return counted(lowered) if device is not None and device.platform == "cpu" else None
-
-    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", on_cpu_alone)
-    assert cost.training_flops_per_image(smallest(tiny)) > 0
-
-
-def test_flops_without_a_cpu_backend_name_the_remedy(tiny, monkeypatch):
     def unknown(**_):
         raise RuntimeError("Unknown backend cpu")
 
     monkeypatch.setattr(jax, "local_devices", unknown)
-    with pytest.raises(ValueError, match="JAX_PLATFORMS"):
-        cost.training_flops_per_image(tiny)
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", lambda lowered: None)
+    assert cost.training_flops_per_image(smallest(tiny)) > 1e6
 
 
 @pytest.mark.slow

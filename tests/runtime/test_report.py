@@ -20,6 +20,16 @@ def test_a_resumed_history_drops_what_must_be_done_again(tmp_path):
     assert rows[-1]["loss"] == 0.5
 
 
+def test_small_scalars_keep_their_digits(tmp_path):
+    log = report.Report(str(tmp_path), total_steps=1, start_step=0)
+    values = {"tiny": 1.23456789e-9, "third": np.float32(1 / 3), "large": 123456.789, "zero": 0.0}
+    log.scalars(1, values, {})
+    log.close()
+    row = json.loads((tmp_path / "scalars.jsonl").read_text())
+    assert row == {"step": 1, "tiny": 1.23456789e-9, "third": 0.333333343, "large": 123456.789, "zero": 0.0}
+    assert np.float32(row["third"]) == values["third"]
+
+
 def test_a_silent_report_writes_nothing(tmp_path):
     log = report.Report(str(tmp_path), 10, 0, enabled=False)
     log.scalars(1, {"a": 1.0}, {})

@@ -14,7 +14,7 @@ from cldis_jax.study import content_tracking_validity as study
 
 @pytest.mark.slow
 def test_the_quick_study_passes_within_its_time(tmp_path):
-    command = [sys.executable, "-m", "cldis_jax.metrics.content_tracking_validity", "--quick", f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "cldis_jax.study.content_tracking_validity", "--quick", f"--out={tmp_path}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,0 +1,99 @@
+"""An evaluation from end to end: measure, write after every metric; and the best of several checkpoints."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from cldis_jax import api
+from cldis_jax.evaluation import registry, tables
+from cldis_jax.runtime import checkpoint, report
+from cldis_jax.runtime.errors import UserError
+
+
+def evaluate(
+    bundle: api.Bundle, metrics: Sequence[str], settings: registry.Settings | None = None, stem: str = "evaluate"
+) -> dict[str, Any]:
+    """{metric: scores} of one model; `registry.Metric` describes the scores.
+
+    Args:
+      metrics: names of `registry.METRICS`.
+      settings: by default those of the command, for the model's main latent, and nothing is written.
+      stem: files are called `stem`.json, .csv and .md, and written after every metric. The pictures of another stem
+        than `evaluate` are in a folder of this name, so that several evaluations keep theirs.
+
+    Raises:
+      UserError: before any work, where a metric can't be measured.
+    """
+    context = registry.Context(settings or registry.Settings(latent=bundle.main_latent), bundle)
+    folder = context.folder
+    if stem != "evaluate" and context.writes:
+        context = dataclasses.replace(context, settings=dataclasses.replace(context.settings, out=str(folder / stem)))
+    registry.check(context, metrics)
+    results = {}
+    for name in metrics:
+        results[name] = registry.METRICS[name].measure(context)
+        if context.writes:
+            write(folder / stem, results, context)
+    return results
+
+
+def check_rank(metric: str) -> None:
+    """Raise UserError where checkpoints can't be ranked by a metric."""
+    if metric not in registry.HIGHER_IS_BETTER:
+        known = ", ".join(registry.HIGHER_IS_BETTER)
+        raise UserError(f"--step=best ranks by the first of --metrics, which must be one of {known}; not {metric!r}")
+
+
+def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bundle:
+    """The checkpoint of the model's workdir with the highest score: the first one that `metric` returns, of one seed.
+
+    Checkpoints that a training removes meanwhile are skipped. All share their compiled functions.
+
+    Raises:
+      CheckpointError: no checkpoint could be read.
+    """
+    check_rank(metric)
+    settings = dataclasses.replace(settings, seeds=1, floor_seeds=0, pictures=False)
+    found, highest = None, 0.0
+    for step in checkpoint.kept_steps(bundle.workdir):
+        try:
+            candidate = bundle if step == bundle.step else bundle.at(step)
+        except checkpoint.CheckpointError as error:
+            print(f"step {step}: skipped, {error}", flush=True)
+            continue
+        context = registry.Context(settings, candidate)
+        if found is None:
+            registry.check(context, [metric])
+        score = next(tables.rows({metric: registry.METRICS[metric].measure(context)}))[-1]["mean"]
+        print(f"step {step}: {metric} {score:.4f}", flush=True)
+        if found is None or score > highest:
+            found, highest = candidate, score
+    if found is None:
+        raise checkpoint.CheckpointError(f"--step=best: no checkpoint of {bundle.workdir} can be read")
+    return found
+
+
+def write(path, results: dict[str, Any], context: registry.Context) -> None:
+    """Write the results so far as `path`.json, .csv and .md."""
+    data = context.bundle.config.data
+    settings = dataclasses.asdict(context.settings) | {
+        "metrics": list(results),
+        "step": context.bundle.step,
+        "data": context.source.name,
+        "images": len(context.pool),
+        "images_of_the_set": len(context.source),
+        "published_set": tables.PUBLISHED_SETS.get((data.source, data.name), ""),
+    }
+    report.write_json(path.with_name(f"{path.name}.json"), results | {"settings": settings})
+    path.with_name(f"{path.name}.csv").write_text(tables.to_csv(results))
+    path.with_name(f"{path.name}.md").write_text(tables.to_markdown(results, settings))
+
+
+def text(results: dict[str, Any]) -> str:
+    """The scores as plain-text tables, with their notes."""
+    header, lines = tables.cells(results)
+    parts = [report.table(lines, header)]
+    if "reconstruction" in results:
+        header, lines = tables.table_2(results["reconstruction"])
+        parts.append("\n" + report.table(lines, header))
+    return "\n".join([*parts, "", *tables.notes(results)])

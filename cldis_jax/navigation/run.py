@@ -1,0 +1,146 @@
+"""Navigation from end to end: encode, search, test on fresh pairs, draw, name the factors, write."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from cldis_jax import api, data
+from cldis_jax.api.codes import encode
+from cldis_jax.models import pixels
+from cldis_jax.navigation import decoders, factor_probe, method, results
+from cldis_jax.navigation.search import Search
+from cldis_jax.runtime import config_json, partitioning, report, visualize
+
+NUM_SHOWN = 3  # images in the contact sheet and the animation
+NUM_NAMED = 32  # images on which the factors are read; as many are decoded at once
+MAX_SHOWN_SHIFT = 3.0  # standard deviations; beyond them most models leave their data
+CURVES = {
+    "loss": ("loss", "cross_entropy"),
+    "accuracy": ("accuracy",),
+    "shift error (std)": ("shift_error",),
+    "gradient norms": ("gradient_norm/directions", "gradient_norm/reconstructor"),
+}
+
+
+def config_for(bundle: api.Bundle, **fields) -> ConfigDict:
+    """The default settings of a search on a model, changed by `fields` of `method.default_config`."""
+    config = method.default_config()
+    config.decoder = "ddim" if bundle.has_diffusion else "vae"
+    config.num_directions = bundle.config.model.latent_dim
+    config.model_step = bundle.step
+    config.update(fields)
+    return config
+
+
+def navigate(
+    bundle: api.Bundle,
+    folder: epath.PathLike,
+    config: ConfigDict,
+    *,
+    eval_batches: int = 100,
+    probe_steps: int = factor_probe.STEPS,
+) -> dict[str, Any]:
+    """Find directions of a frozen model, or go on with the search in `folder`, and write all that was found there.
+
+    Args:
+      config: from `config_for`.
+      eval_batches: batches of fresh pairs on which the reconstructor is tested.
+      probe_steps: training of the factor probe, for a data set with factors.
+
+    Returns what `FOLDER/navigation.json` holds; every process of several returns when the first has written it.
+
+    Raises:
+      UserError: settings that don't suit the model or the devices, or a folder with a search of other settings.
+    """
+    method.validate(config, bundle.config.model.latent_dim)
+    decoders.check_decoder(config, bundle)
+    decoders.check_devices(config, jax.device_count())
+    folder, latent, seed = epath.Path(folder), decoders.latent_of(config), config.train.seed
+
+    # Codes
+    source = data.make_source(bundle.config.data)
+    train_indices, heldout_indices = data.split(len(source), bundle.config.data.holdout)
+    held_out = len(heldout_indices) >= NUM_NAMED
+    fresh_indices = data.subset(heldout_indices if held_out else train_indices, factor_probe.NUM_TESTED, seed)
+    codes = encode(bundle, latent, source, data.subset(train_indices, config.num_codes, seed))
+    fresh = encode(bundle, latent, source, fresh_indices)
+
+    # Search
+    search = Search(config, bundle, codes)
+    found = search.fit(str(folder))
+
+    # Results
+    measured = search.measure(found.state.params, fresh, eval_batches)
+    A = np.asarray(method.direction_matrix(config, partitioning.to_host(found.state.params["directions"])))
+    ranking = np.argsort(-measured["accuracy"], kind="stable")
+    directions = results.Directions(A, search.scales, ranking, measured["accuracy"], latent, bundle.step)
+    written = {
+        "rca": measured["rca"],
+        "chance": 1 / config.num_directions,
+        "shift_error": measured["shift_error"],
+        "shift_error_chance": (config.min_shift + config.max_shift) / 2,  # of the best constant, 0
+        "ranking": ranking.tolist(),
+        "accuracy": measured["accuracy"].tolist(),
+        "fresh_pairs": int(measured["count"].sum()),
+        "images": "held-out" if held_out else "training",  # those of the fresh pairs and the pictures
+        "latent": latent,
+        "steps": int(found.state.step),
+        "compile_seconds": found.compile_seconds,
+        "seconds_per_step": found.seconds_per_step,
+        "config": config_json.config_to_json(config),
+    }
+    if jax.process_index() == 0:
+        directions.save(folder / "directions.npz")
+        visualize.save_png(folder / "curves.png", visualize.curves(found.history, CURVES))
+        rows = np.random.default_rng(seed).choice(len(fresh), min(NUM_NAMED, len(fresh)), replace=False)
+        shown = fresh_indices[rows]
+        editor = api.Editor(bundle, latent, batch=NUM_NAMED)
+        code = editor.encode(pixels.to_unit_range(source.fetch(shown)))
+        draw(folder, editor, code.take(slice(NUM_SHOWN)), directions, min(config.max_shift, MAX_SHOWN_SHIFT))
+        if source.factor_names:
+            probe = factor_probe.load_or_train(
+                folder / "factor_probe.msgpack", source, train_indices, steps=probe_steps, seed=seed
+            )
+            named = results.name_factors(probe, editor, code, source.factors(shown), A.T, codes, seed)
+            tested = factor_probe.tested_accuracy(probe, source, fresh_indices)
+            written |= factors(folder, source.factor_names, named, tested, ranking)
+        report.write_json(folder / "navigation.json", written)
+    if jax.process_count() > 1:  # the first process draws alone; at their exit the others would wait for minutes only
+        multihost_utils.sync_global_devices("the directions are written")
+    return written
+
+
+def draw(
+    folder: epath.Path, editor: api.Editor, code: api.Code, directions: results.Directions, max_shift: float
+) -> None:
+    """Write `directions.png` and `best.gif`: images moved along the directions."""
+    sheet = results.contact_sheet(editor, code, directions.axes, directions.accuracy, max_shift)
+    visualize.save_png(folder / "directions.png", sheet)
+    visualize.save_animation(folder / "best.gif", results.animation(editor, code, directions.axes, max_shift))
+
+
+def factors(
+    folder: epath.Path, names: Sequence[str], named: dict[str, Any], tested: np.ndarray, ranking: np.ndarray
+) -> dict[str, Any]:
+    """Write `factors.png`, from `results.name_factors`; returns what navigation.json holds of the factors."""
+    picture = visualize.heatmap(
+        named["changes"]["navigation"][ranking],
+        [f"direction {k}" for k in ranking],
+        names,
+        f"change of each factor at {results.PROBE_SHIFT:g} std",
+        "share of the factor's range",
+    )
+    visualize.save_png(folder / "factors.png", picture)
+    return {
+        "factor_share": named["factor_share"],
+        "factor_changes": {name: values.tolist() for name, values in named["changes"].items()},
+        "probe_accuracy": {
+            "originals": dict(zip(names, tested.tolist())),
+            "decoded": dict(zip(names, named["decoded_accuracy"].tolist())),
+        },
+    }

@@ -1,0 +1,105 @@
+"""A config as JSON: stored beside every model, compared when a run goes on, and read again by later versions."""
+
+import copy
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cldis_jax.runtime.errors import UserError
+
+# Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
+FREE_FIELDS = (
+    "preset",
+    "profile_steps",
+    "train.steps",
+    "train.log_every",
+    "train.picture_every",
+    "train.num_pictures",
+    "checkpoint",
+    "sharding",
+    "data.path",
+    "data.data_dir",
+    "data.threads",
+    "data.prefetch",
+)
+# Fields of earlier versions that no longer exist -> the value at which they changed nothing.
+RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
+# Fields that earlier versions did not have -> the value at which a run is computed as it was then.
+ADDED: dict[str, Any] = {}
+LAST_TO_READ_RETIRED = "5a9559b"  # the last commit that has them
+
+
+def config_to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON values."""
+    return json.loads(config.to_json())
+
+
+def config_from_json(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `config_to_json`: lists become tuples again."""
+
+    def restore(value):
+        if isinstance(value, dict):
+            return {k: restore(v) for k, v in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(restore(values))
+
+
+def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every field of a config, or of its JSON, by its dotted name."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: value}
+    return flat
+
+
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the field."""
+    return f"{name}.".startswith(tuple(f"{field}." for field in FREE_FIELDS))
+
+
+def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a stored config's JSON, from any version, with the fields that this version has.
+
+    Raises:
+      UserError: an option that no longer exists was in use.
+    """
+    values = copy.deepcopy(values)
+    for name, neutral in RETIRED.items():
+        section, field = _place(values, name)
+        value = section.pop(field, neutral)
+        if value != neutral:
+            raise UserError(
+                f"the stored config has {name}={value!r}, an option that this version no longer has; "
+                f"commit {LAST_TO_READ_RETIRED} of cldis_jax still reads it"
+            )
+    for name, value in ADDED.items():
+        section, field = _place(values, name)
+        if section:
+            section.setdefault(field, value)
+    return values
+
+
+def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """(the section that a dotted name is in, empty where there is none; the field's own name)."""
+    *sections, field = name.split(".")
+    for section in sections:
+        values = values.get(section, {})
+    return values, field
+
+
+def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """One line for each field in which a run's saved config and the one asked for differ, free fields left out.
+
+    Either may be of an earlier version.
+
+    Raises:
+      UserError: see `upgrade`.
+    """
+    saved, asked = flatten(upgrade(saved)), flatten(upgrade(asked))
+    return [
+        f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
+        for name in sorted(saved.keys() | asked.keys())
+        if saved.get(name) != asked.get(name) and not is_free(name)
+    ]

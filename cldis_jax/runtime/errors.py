@@ -1,0 +1,5 @@
+"""What a user can mend: an error whose message is the whole story."""
+
+
+class UserError(ValueError):
+    """A mistake in the input; the message says what was wrong, which value, and what to do."""

@@ -1,0 +1,41 @@
+"""Files that appear whole or not at all, on a disk or in a bucket."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import IO
+
+from etils import epath
+
+from cldis_jax.runtime.errors import UserError
+
+
+class WriteError(UserError, OSError):
+    """A path that can't be written."""
+
+
+@contextlib.contextmanager
+def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """A file to write, which gets the name `path` when the block ends without an error. Makes the folder.
+
+    Until then it is `path` with the ending `.part`, and `path` keeps its old content.
+
+    Args:
+      mode: "wb" or "w".
+
+    Raises:
+      WriteError: the folder can't be made, or the file can't be opened.
+    """
+    path = epath.Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open(mode)
+    except OSError as error:
+        raise WriteError(f"{path} can't be written: {error}") from error
+    try:
+        with file:
+            yield file
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(path)

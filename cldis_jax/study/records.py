@@ -1,0 +1,137 @@
+"""The records of cells, and whether a record answers what a table asks for.
+
+While a table runs, a cell has the folder OUT/cells/ID with its `cell.json` and an `evaluate.json` for each latent.
+A finished study is one file, OUT/cells.jsonl, with one cell a line. Where a cell has both, the folder counts.
+
+A record is the content of `cell.json`, and `results`: the content of `evaluate.json` by latent, once the cell is done.
+"""
+
+import itertools
+import json
+import pathlib
+from typing import Any
+
+from cldis_jax.evaluation import tables
+from cldis_jax.runtime import report
+from cldis_jax.runtime.config_json import config_to_json, flatten, is_free, upgrade
+from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
+from cldis_jax.study.cells import Cell, resolve
+from cldis_jax.study.methods import LATENTS
+
+Record = dict[str, Any]
+LINES = "cells.jsonl"
+UNREAD = {  # (field, value): the fields that nothing reads then
+    ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
+    # The schedule still decides x_t and C(t).
+    ("diffusion.weight", 0): ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
+    ("feedback.swap_probability", 0): ("feedback.swap_steps",),
+    ("feedback.mode", "anneal"): ("feedback.reference",),
+    ("feedback.mode", "fixed"): ("feedback.reference",),
+}
+
+
+def read(out: pathlib.Path) -> dict[str, Record]:
+    """Every record in OUT, by the id of its cell."""
+    return read_lines(out) | _read_folders(out)
+
+
+def read_lines(out: pathlib.Path) -> dict[str, Record]:
+    """The records in OUT/cells.jsonl, by the id of their cell."""
+    path = out / LINES
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["cell"]: record for record in map(json.loads, lines)}
+
+
+def _read_folders(out: pathlib.Path) -> dict[str, Record]:
+    records = (read_folder(path.parent) for path in (out / "cells").glob("*/*/*/cell.json"))
+    return {record["cell"]: record for record in records}
+
+
+def read_folder(folder: pathlib.Path) -> Record | None:
+    """The record in the folder of a cell; None if there is none."""
+    if not (folder / "cell.json").exists():
+        return None
+    record = report.read_json(folder / "cell.json")
+    record.pop("scores", None)  # `results` has them too
+    paths = {latent: folder / latent / "evaluate.json" for latent in LATENTS} if record["status"] == "done" else {}
+    return record | {"results": {latent: report.read_json(path) for latent, path in paths.items() if path.exists()}}
+
+
+def write_lines(out: pathlib.Path) -> None:
+    """Bring OUT/cells.jsonl up to date with the folders, if there are any; whole or not at all."""
+    folders = _read_folders(out)
+    if not folders:
+        return
+    records = sorted((read_lines(out) | folders).items())
+    lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in records]
+    with atomic(out / LINES, "w") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scores in the content of an `evaluate.json`: {"metric/name": {mean, std, floors}}."""
+    metrics = {metric: found for metric, found in results.items() if metric != "settings"}
+    return {f"{metric}/{name}": score for metric, name, score in tables.rows(metrics)}
+
+
+def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
+    """How the config of a run differs from what the cell asks for; fields that neither run reads don't count."""
+    try:
+        found = flatten(upgrade(recorded))
+    except UserError as error:  # the run used an option that no longer exists
+        return [str(error)]
+    asked = flatten(config_to_json(resolve(cell)))
+    holds = [names for (name, value), names in UNREAD.items() if asked.get(name) == found.get(name) == value]
+    unread = tuple(itertools.chain.from_iterable(holds))
+    return [
+        f"{name}={found.get(name, '(absent)')}, not {asked.get(name, '(absent)')}"
+        for name in sorted(asked.keys() | found.keys())
+        if asked.get(name) != found.get(name)
+        and not name.startswith(unread)
+        and (name == "train.steps" or not is_free(name))
+    ]
+
+
+def answers(cell: Cell, latent: str, results: dict[str, Any] | None) -> bool:
+    """Whether the content of an `evaluate.json` has everything the cell asks for, measured as it asks."""
+    if results is None:
+        return False
+    settings = results["settings"]
+    wanted = cell.evaluation | {"latent": latent, "step": cell.steps}
+    floors = wanted.pop("floor_seeds")
+    return (
+        all(settings.get(name) == value for name, value in wanted.items())
+        and settings.get("floor_seeds", 0) >= floors
+        and set(cell.metrics) <= set(settings["metrics"])
+        and all(settings.get(name) for name in cell.weights)
+    )
+
+
+def state(cell: Cell, record: Record | None) -> tuple[str, str]:
+    """(status, reason) of a cell: done, failed, no data, other config, unfinished, not run."""
+    if record is None:
+        return "not run", ""
+    if record["status"] != "done":
+        return record["status"], record["error"]
+    if changed := changed_fields(cell, record["config"]):
+        return "other config", "; ".join(changed)
+    if not all(answers(cell, latent, record["results"].get(latent)) for latent in cell.latents):
+        return "unfinished", "the evaluation differs from what is asked"
+    return "done", ""
+
+
+def conflict(cell: Cell, record: Record | None, folder: pathlib.Path) -> str:
+    """How the record or workdir of a cell differs from the cell; empty if the cell may continue from it.
+
+    A run of fewer steps is no conflict: training continues.
+    """
+    found = [record["config"]] if record and record["status"] == "done" else []
+    if (path := folder / "run" / "config.json").exists():
+        found.append(report.read_json(path))
+    for config in found:
+        shorter = flatten(config).get("train.steps", cell.steps) <= cell.steps
+        changed = [line for line in changed_fields(cell, config) if not (shorter and line.startswith("train.steps="))]
+        if changed:
+            return "; ".join(changed)
+    return ""

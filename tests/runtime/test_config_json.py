@@ -1,0 +1,78 @@
+"""Stored configs: what they look like, which differences matter, and those of earlier versions."""
+
+import copy
+import json
+import pathlib
+
+import pytest
+
+from cldis_jax.configs import default
+from cldis_jax.runtime import checkpoint, config_json
+from cldis_jax.runtime.errors import UserError
+
+# What commit 5a9559b wrote to WORKDIR/config.json for configs/default.py.
+EARLIER = json.loads(pathlib.Path(__file__).with_name("config_5a9559b.json").read_text())
+
+
+def test_json_and_back(tiny):
+    again = config_json.config_from_json(json.loads(json.dumps(config_json.config_to_json(tiny))))
+    assert again == tiny
+    assert again.model.channel_multipliers == tiny.model.channel_multipliers
+    assert isinstance(again.model.channel_multipliers, tuple)
+
+
+def test_a_free_field_does_not_free_the_ones_that_begin_like_it(tiny):
+    saved = config_json.config_to_json(tiny)
+    tiny.train.steps, tiny.checkpoint.keep, tiny.sharding.mesh.fsdp = 7, 9, 2
+    assert config_json.differing_fields(saved, config_json.config_to_json(tiny)) == []
+    tiny.train.steps_per_dispatch = 2
+    (line,) = config_json.differing_fields(saved, config_json.config_to_json(tiny))
+    assert line == "train.steps_per_dispatch: 1 in the workdir, 2 asked for"
+
+
+def test_the_name_of_the_preset_is_free():
+    assert config_json.differing_fields(EARLIER, EARLIER | {"preset": "best"}) == []
+
+
+def test_a_config_of_an_earlier_version_is_todays():
+    assert EARLIER["vae"]["warmup_steps"] == 0
+    assert config_json.differing_fields(EARLIER, config_json.config_to_json(default.get_config())) == []
+    upgraded = config_json.upgrade(EARLIER)
+    assert "warmup_steps" not in upgraded["vae"]
+    assert EARLIER["vae"]["warmup_steps"] == 0  # the argument is left as it was
+    today = config_json.flatten(default.get_config()).keys()
+    assert config_json.flatten(upgraded).keys() == today - {"preset"}  # a name, which earlier versions did not have
+
+
+def test_a_retired_option_that_was_in_use_is_refused():
+    earlier = copy.deepcopy(EARLIER)
+    earlier["vae"]["warmup_steps"] = 500
+    with pytest.raises(
+        UserError, match=r"vae\.warmup_steps=500, an option .*; commit 5a9559b of cldis_jax still reads"
+    ):
+        config_json.upgrade(earlier)
+    with pytest.raises(UserError, match=r"vae\.warmup_steps=500"):
+        config_json.differing_fields(earlier, config_json.config_to_json(default.get_config()))
+
+
+def test_an_added_field_gets_the_value_that_changes_nothing(monkeypatch):
+    monkeypatch.setattr(config_json, "ADDED", {"vae.dropout": 0.0, "absent.field": 1})
+    upgraded = config_json.upgrade(EARLIER)
+    assert upgraded["vae"]["dropout"] == 0.0
+    assert "absent" not in upgraded
+    assert config_json.upgrade({"vae": {"dropout": 0.5}})["vae"]["dropout"] == 0.5
+
+
+def test_checkpoints_of_an_earlier_version_give_a_config_of_this_one(tmp_path):
+    def stored(values):
+        workdir = str(tmp_path / str(values["vae"]["warmup_steps"]))
+        with checkpoint.Checkpoints(workdir) as checkpoints:
+            checkpoints.save(1, config_json.config_from_json(values), ema=None)
+            checkpoints.wait()
+            return checkpoints.config()
+
+    assert stored(EARLIER) == config_json.config_from_json(config_json.upgrade(EARLIER))
+    earlier = copy.deepcopy(EARLIER)
+    earlier["vae"]["warmup_steps"] = 500
+    with pytest.raises(UserError, match=r"commit 5a9559b"):
+        stored(earlier)

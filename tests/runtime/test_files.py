@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+
+from cldis_jax.runtime import visualize
+from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import atomic
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with atomic(path, "w") as file:
+        file.write("one")
+        file.flush()
+        assert not path.exists()
+    assert path.read_text() == "one"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_after_an_error_the_old_content_remains(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def fail():
+        with atomic(path) as file:
+            file.write(b"half of the ne")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_path_that_can_not_be_written_is_the_users(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/picture\.png can't be written: ") as error:
+        visualize.save_png(tmp_path / "file" / "picture.png", None)
+    assert isinstance(error.value, OSError)

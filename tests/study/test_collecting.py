@@ -1,0 +1,114 @@
+"""Collecting: means over seeds, floors beside their rows, missing cells, published rows, and the committed studies."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from cldis_jax.study import chart, collecting, records, rendering
+from tests.study.fabricated import changed, fabricate, make, only, row
+
+STUDIES = pathlib.Path(__file__).parents[2] / "docs/studies"
+
+
+@pytest.mark.parametrize(
+    ("study", "name", "seeds"),
+    [("cpu", "main", None), ("cpu", "ablation", None), ("long", "main", None), ("long", "ablation", 3)],
+)
+def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(study, name, seeds):
+    out = STUDIES / study
+    assert not (out / "cells").exists()
+    collected = collecting.collect(make(name, study, seeds=seeds), out)
+    assert {cell["status"] for cell in collected.cells} <= {"done", "not run"}
+    assert rendering.to_markdown(collected) == (out / f"{name}.md").read_text()
+    assert rendering.to_latex(collected) == (out / f"{name}.tex").read_text()
+    assert rendering.to_csv(collected) == (out / f"{name}.csv").read_text()
+    assert json.loads(json.dumps(collected.to_json())) == json.loads((out / f"{name}.json").read_text())
+
+
+def test_mean_and_deviation_over_seeds(tmp_path):
+    table = only(make(), "cldis_adagn")
+    values = [0.3, 0.5, 0.4]
+    for cell, value in zip(table.cells, values):
+        scores = {"dci/disentanglement": value, "dci/completeness": 0.2, "mig/mig": 0.1, "factor_vae/factor_vae": 0.9}
+        floors = {"random_mix": 0.17, "untrained": 0.02} if cell.seed == 0 else {}
+        fabricate(cell, tmp_path, {"z_sem": scores, "z_disen": scores}, floors=floors)
+    collected = collecting.collect(table, tmp_path)
+    found = row(collected, "CL-Dis, AdaGN", "z_sem")
+    score = found.scores["dci/disentanglement"]
+    assert (score.mean, score.std, score.n) == (
+        pytest.approx(np.mean(values)),
+        pytest.approx(np.std(values, ddof=1)),
+        3,
+    )
+    assert found.seeds == "3"
+    mix = row(collected, "floor: random mix of the labels, 10 codes", "-")
+    assert mix.scores["mig/mig"].mean == pytest.approx(0.17)
+    assert row(collected, "floor: untrained encoder, 10 codes", "z_disen").scores["mig/mig"].mean == pytest.approx(0.02)
+    text = rendering.to_markdown(collected)
+    assert "| CL-Dis, AdaGN | z_sem | 0.900 ± 0.000 | 0.400 ± 0.100 | 0.100 ± 0.000 | 3 | this study |" in text
+    assert "a cpu, 2 cores" in text
+    assert chart.bars(collected).shape[-1] == 3
+
+
+def test_a_floor_stands_beside_rows_of_its_own_size(tmp_path):
+    table = only(make("ablation", seeds=1), "cldis_cross_attention", "cldis_6_latents")
+    for cell in table.cells:
+        scores = {"dci/disentanglement": 0.3}
+        fabricate(cell, tmp_path, {"z_sem": scores, "z_disen": scores}, floors={"random_mix": 0.2, "untrained": 0.1})
+    collected = collecting.collect(table, tmp_path)
+    rows = collected.sections[0].rows
+
+    def floors_of(method, latent):
+        return [r.method for r in rows if r.kind == "floor" and chart.is_floor_of(r, row(collected, method, latent))]
+
+    baseline = "CL-Dis, cross-attention (baseline)"
+    assert floors_of("6 latents", "z_sem") == [
+        "floor: random mix of the labels, 6 codes",
+        "floor: untrained encoder, 6 codes",
+    ]
+    assert floors_of(baseline, "z_disen") == [
+        "floor: random mix of the labels, 10 codes",
+        "floor: untrained encoder, 10 codes",
+    ]
+    sizes = [r.codes for r in rows if r.kind == "floor"]
+    assert sizes == [6, 10, 6, 6, 10, 10]  # by number, not by letter; an untrained encoder for each latent
+    assert chart.bars(collected).shape[-1] == 3
+
+
+def test_cells_from_lines_and_from_folders_make_one_table(tmp_path):
+    table = only(make(seeds=2), "diffae_adagn")
+    for cell, value in zip(table.cells, (0.25, 0.75)):
+        fabricate(cell, tmp_path, {"z_sem": {"mig/mig": value}})
+    expected = collecting.collect(table, tmp_path)
+    assert expected.sections[0].rows[0].scores["mig/mig"].mean == 0.5
+    records.write_lines(tmp_path)
+    first, _ = table.cells
+    first.folder(tmp_path).rename(tmp_path / "gone")
+    assert collecting.collect(table, tmp_path) == expected
+
+
+def test_results_of_another_config_are_not_shown(tmp_path):
+    table = only(make(seeds=1), "diffae_adagn")
+    (cell,) = table.cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    table = dataclasses.replace(table, cells=(changed(cell, model__latent_dim=6),))
+    collected = collecting.collect(table, tmp_path)
+    assert collected.sections[0].rows[0].seeds == "other config"
+    assert chart.bars(collected) is None
+
+
+def test_published_rows_stand_below_with_their_source(tmp_path):
+    table = make(seeds=1)
+    collected = collecting.collect(table, tmp_path)
+    sections = {section.dataset: section for section in collected.sections}
+    for name in ("scenes", "sprites"):  # rendered: nobody has published numbers on them
+        assert all(r.kind == "ours" for r in sections[name].rows)
+    kinds = [r.kind for r in sections["shapes3d"].rows]
+    assert kinds == sorted(kinds)  # ours, then published
+    encdiff = next(r for r in sections["shapes3d"].rows if r.method == "EncDiff (published)")
+    assert encdiff.scores["dci/disentanglement"].mean == 0.969
+    assert "EncDiff Table 1" in encdiff.source
+    assert json.loads(json.dumps(collected.to_json()))["table"] == "main"

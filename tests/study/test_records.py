@@ -1,0 +1,168 @@
+"""The records of cells: as folders and as lines, and when a record answers what a table asks for."""
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from cldis_jax.configs import default
+from cldis_jax.runtime import report
+from cldis_jax.runtime.config_json import flatten, is_free
+from cldis_jax.runtime.errors import UserError
+from cldis_jax.study import records
+from tests.study.fabricated import changed, config_of, fabricate, make, only
+
+STUDIES = pathlib.Path(__file__).parents[2] / "docs/studies"
+
+
+def test_lines_are_the_records_of_the_folders(tmp_path):
+    table = only(make(seeds=1), "diffae_adagn", "cldis_adagn")
+    loop, alone = table.cells
+    scores = {"dci/disentanglement": 0.1 + 0.2, "mig/mig": 0.5}
+    fabricate(loop, tmp_path, {"z_sem": scores, "z_disen": scores}, floors={"random_mix": 0.17})
+    fabricate(alone, tmp_path, {"z_sem": scores}, "failed", "step 3: loss=nan")
+    found = records.read(tmp_path)
+    assert found[loop.id]["results"]["z_disen"]["dci"]["disentanglement"]["mean"] == 0.1 + 0.2
+    assert found[loop.id]["config"] == config_of(loop)
+    assert found[alone.id]["results"] == {}  # results of a cell that has failed are of an earlier run
+    records.write_lines(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cells.jsonl"]
+    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+    assert [json.loads(line)["cell"] for line in lines] == sorted([loop.id, alone.id])
+    assert records.read_lines(tmp_path) == found
+    (tmp_path / "cells").rename(tmp_path / "gone")
+    assert records.read(tmp_path) == found
+    stamp = (tmp_path / "cells.jsonl").stat().st_mtime_ns
+    records.write_lines(tmp_path)  # without folders there is nothing to bring up to date
+    assert (tmp_path / "cells.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_a_folder_counts_more_than_a_line_and_other_lines_stay(tmp_path):
+    first, second = only(make(seeds=2), "diffae_adagn").cells
+    for cell in (first, second):
+        fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.25}})
+    records.write_lines(tmp_path)
+    (tmp_path / "cells").rename(tmp_path / "gone")
+    fabricate(second, tmp_path, {"z_sem": {"mig/mig": 0.75}})
+    for found in (records.read(tmp_path), (records.write_lines(tmp_path), records.read_lines(tmp_path))[1]):
+        means = {name: record["results"]["z_sem"]["mig"]["mig"]["mean"] for name, record in found.items()}
+        assert means == {first.id: 0.25, second.id: 0.75}
+
+
+def test_a_record_counts_only_for_its_config_and_evaluation(tmp_path):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    record = records.read_folder(cell.folder(tmp_path))
+    assert records.state(cell, None) == ("not run", "")
+    assert records.state(cell, record) == ("done", "")
+    other = changed(cell, model__latent_dim=6)
+    assert records.state(other, record) == ("other config", "model.latent_dim=10, not 6")
+    assert records.state(changed(cell, train__steps=9), record)[0] == "other config"
+    elsewhere = dataclasses.replace(cell, data={"data.path": "/elsewhere"})
+    assert records.state(elsewhere, record)[0] == "done"
+    for flag, value, status in (
+        ("floor_seeds", 0, "done"),
+        ("floor_seeds", 2, "unfinished"),
+        ("num_votes", 7, "unfinished"),
+    ):
+        asked = dataclasses.replace(cell, evaluation=cell.evaluation | {flag: value})
+        assert records.state(asked, record)[0] == status
+    assert records.state(cell, record | {"results": {}})[0] == "unfinished"
+
+
+def test_fields_of_a_missing_vae_do_not_count():
+    (alone,) = only(make(seeds=1), "diffae_adagn").cells
+    (loop,) = only(make(seeds=1), "cldis_adagn").cells
+    without, with_one = config_of(alone), config_of(loop)
+    other = {"vae__beta": 99.0, "feedback__max_capacity": 99.0, "distillation__sigma_floor": 0.9}
+    alone, loop = changed(alone, **other), changed(loop, **other)
+    assert records.changed_fields(alone, without) == []
+    assert len(records.changed_fields(loop, with_one)) == 3
+    assert records.changed_fields(alone, with_one) != []  # this run had a VAE, so its fields count
+
+
+def test_fields_of_a_missing_denoiser_do_not_count():
+    (alone,) = only(make(seeds=1), "beta_vae").cells
+    unread = {"distillation__listen_steps": 99, "feedback__swap_steps": 99, "model__standardize_z_sem": True}
+    assert records.changed_fields(changed(alone, **unread), config_of(alone)) == []
+    noisy = changed(alone, **unread, diffusion__beta_end=0.5)
+    assert len(records.changed_fields(noisy, config_of(alone))) == 1
+
+
+def test_fields_that_an_open_loop_does_not_read_do_not_count():
+    names = ("cldis_no_feedback_C_annealed_no_swap", "cldis_adagn")
+    ramp, gain = only(make("ablation", "long", seeds=1), *names).cells
+    unread = {"feedback__reference": 9.0, "feedback__swap_steps": 99, "feedback__swap_probability": 0.0}
+    for cell, expected in ((ramp, []), (gain, ["feedback.reference=9.0, not 1.5"])):
+        assert records.changed_fields(cell, config_of(changed(cell, **unread))) == expected
+
+
+def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
+    (loop,) = only(make(seeds=1), "cldis_adagn").cells
+    record = config_of(loop)
+    record["vae"] |= {"retired": 3}
+    del record["vae"]["antithetic"]
+    expected = ["vae.antithetic=(absent), not False", "vae.retired=3, not (absent)"]
+    assert records.changed_fields(loop, record) == expected
+    # `upgrade` alone decides what the record of an earlier version means today.
+    upgraded = record | {"vae": config_of(loop)["vae"]}
+    monkeypatch.setattr(records, "upgrade", lambda values: upgraded)
+    assert records.changed_fields(loop, record) == []
+
+    def refuse(values):
+        raise UserError("the stored config has vae.retired=3")
+
+    monkeypatch.setattr(records, "upgrade", refuse)
+    assert records.changed_fields(loop, record) == ["the stored config has vae.retired=3"]
+
+
+def test_a_new_default_does_not_change_what_a_committed_cell_means(monkeypatch):
+    found = records.read(STUDIES / "cpu")
+    fields = {name for name in flatten(config_of(make().cells[0])) if not is_free(name)}
+    for record in found.values():
+        assert {name for name in flatten(records.upgrade(record["config"])) if not is_free(name)} == fields
+
+    def states():
+        table = make("main", "cpu")
+        return {cell.id: records.state(cell, found[cell.id]) for cell in table.cells if cell.id in found}
+
+    assert set(states().values()) == {("done", "")}
+    earlier = default.get_config
+
+    def with_a_new_default():
+        config = earlier()
+        config.train.clip_norm = 0.75  # no other config sets this field
+        return config
+
+    monkeypatch.setattr(default, "get_config", with_a_new_default)
+    assert set(states().values()) == {("other config", "train.clip_norm=1.0, not 0.75")}
+    # A table that asks for the recorded value still has its cells.
+    (cell,) = only(make(seeds=1), "cldis_adagn").cells
+    assert records.state(changed(cell, train__clip_norm=1.0), found[cell.id]) == ("done", "")
+
+
+@pytest.mark.parametrize("kind", ["folder", "line"])
+def test_a_run_of_another_config_is_a_conflict(tmp_path, kind):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    folder = cell.folder(tmp_path)
+    record = records.read_folder(folder)
+    if kind == "folder":
+        report.write_json(folder / "run" / "config.json", config_of(cell))
+    for asked, expected in (
+        (cell, ""),
+        (changed(cell, train__steps=cell.steps + 1), ""),  # continues the training
+        (changed(cell, train__steps=cell.steps - 1), "train.steps=6000, not 5999"),
+        (changed(cell, model__latent_dim=6), "model.latent_dim=10, not 6"),
+    ):
+        assert records.conflict(asked, record, folder) == expected
+    interrupted = records.conflict(changed(cell, model__latent_dim=6), None, folder)
+    assert interrupted == ("model.latent_dim=10, not 6" if kind == "folder" else "")
+
+
+def test_scores_have_every_metric_but_no_settings():
+    record = records.read_lines(STUDIES / "cpu")["scenes/cldis_adagn/seed0"]
+    found = records.scores(record["results"]["z_sem"])
+    assert found["dci/disentanglement"]["mean"] == pytest.approx(0.195, abs=5e-4)
+    assert {name.partition("/")[0] for name in found} == {"factor_vae", "dci", "mig"}

@@ -1,0 +1,176 @@
+"""How commands start and fail: which errors become one line, configs by name, the console command."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from cldis_jax import cli, configs
+from cldis_jax.configs import celeba, scenes
+from cldis_jax.runtime.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMAND = """
+import jax.numpy as jnp
+from cldis_jax import cli
+from cldis_jax.runtime.errors import UserError
+
+def main():
+    {body}
+
+config = cli.define_config()
+cli.run(main)
+"""
+
+
+def run(*arguments, cwd=None):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs a command whose `main` has the given body, in a folder of its own."""
+
+    def start(body, *arguments):
+        file = tmp_path / "command.py"
+        file.write_text(COMMAND.format(body=body))
+        return run(file, *arguments, cwd=tmp_path)
+
+    return start
+
+
+def one_line(done):
+    """The error of a command that failed as it should for a user."""
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line.removeprefix("error: ")
+
+
+def test_a_user_error_is_one_line_or_if_verbose_a_traceback(command):
+    body = "raise UserError('data.path is empty')"
+    assert one_line(command(body)) == "data.path is empty"
+    verbose = command(body, "--verbosity=1")
+    assert verbose.returncode == 1
+    assert "Traceback" in verbose.stderr
+    assert "data.path is empty" in verbose.stderr
+    assert one_line(command("pass", "--coordinator=localhost:1234")).startswith("--coordinator, --num_processes")
+
+
+def test_a_shape_error_of_jax_keeps_its_traceback(command):
+    done = command("jnp.broadcast_to(jnp.zeros(3), (2, 4))")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ValueError: Incompatible types for broadcasting" in done.stderr
+    assert not any(line.startswith("error: ") for line in done.stderr.splitlines())
+
+
+def test_shipped_configs_are_those_of_the_folder():
+    folder = pathlib.Path(configs.__path__[0])
+    shipped = cli.shipped_configs()
+    assert {"celeba", "scenes", "default", "quickstart"} <= shipped.keys()
+    assert all(file == folder / f"{name}.py" for name, file in shipped.items())
+
+
+def test_a_config_by_name_or_by_file(tmp_path, monkeypatch):
+    folder = pathlib.Path(configs.__path__[0])
+    monkeypatch.chdir(tmp_path)
+    for text in ("celeba", "configs/celeba.py", "./configs/celeba.py"):
+        assert cli.find_config(text) == str(folder / "celeba.py")
+    assert cli.find_config("scenes:cpu") == f"{folder / 'scenes.py'}:cpu"
+    assert cli.find_config("configs/scenes.py:cpu") == f"{folder / 'scenes.py'}:cpu"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "celeba.py").touch()
+    assert cli.find_config("configs/celeba.py:x") == "configs/celeba.py:x"
+    assert cli.find_config("celeba") == str(folder / "celeba.py")
+
+
+@pytest.mark.parametrize(
+    "text", ["nothing", "celeba.py", "other/celeba.py", "configs/nothing.py", "/nowhere/own.py:cpu"]
+)
+def test_a_config_that_is_nowhere_names_the_shipped_ones(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"there is no such file; the shipped configs are .*celeba, .*scenes") as error:
+        cli.find_config(text)
+    assert f"--config={text}: " in str(error.value)
+
+
+# Parses several command lines in one process, and prints what each came to.
+CASES = """
+import sys
+from absl import flags
+from cldis_jax import cli
+
+config = cli.define_config()
+for arguments in {cases!r}:
+    sys.argv = ["command", *arguments]
+    try:
+        cli._parse(sys.argv)
+        print(config.value.data.source, config.value.data.image_size, config.value.train.seed, file=sys.stderr)
+    except SystemExit as error:
+        assert error.code == 1
+    flags.FLAGS.unparse_flags()
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)
+"""
+
+
+def test_command_lines(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from cldis_jax.runtime.errors import UserError\n\n"
+        "def get_config(size):\n    raise UserError(f'there is no size {size}')\n"
+    )
+    (tmp_path / "empty.txt").touch()
+    tiny = scenes.get_config("tiny").data.image_size
+    expected = {
+        ("--config=celeba", "--config.train.seed=5"): f"tfds {celeba.get_config().data.image_size} 5",
+        ("--config", "scenes:tiny", "--config.train.seed=6"): f"scenes {tiny} 6",
+        ("--config=nowhere.py",): "error: --config=nowhere.py: there is no such file; the shipped configs are",
+        ("--config=own.py:huge",): "error: there is no size huge",
+        ("--config=default:cpu",): "what follows the colon does not fit get_config",
+        ("--config=empty.txt",): "error: --config=empty.txt: the file has no function get_config",
+        ("--config=scenes:tiny", "--config.model.latnt_dim=3"): "error: the config has no field 'latnt_dim'",
+        ("--config=scenes:tiny", "--config.none.seed=3"): "error: the config has no field 'none'",
+        ("--config=scenes:tiny", "--config.train.steps=many"): "error: flag --config.train.steps=many",
+        ("--nothing=3",): "error: Unknown command line flag 'nothing'",
+    }
+    done = run("-c", CASES.format(cases=list(expected)), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line, (arguments, message) in zip(done.stderr.splitlines(), expected.items(), strict=True):
+        assert message in line, arguments
+
+
+def test_a_mistake_in_a_config_keeps_its_traceback(command, tmp_path):
+    (tmp_path / "own.py").write_text("def get_config():\n    return {}['missing']\n")
+    done = command("pass", "--config=own.py")
+    assert done.returncode == 1
+    assert "KeyError: 'missing'" in done.stderr
+    assert 'own.py", line 2, in get_config' in done.stderr
+
+
+CONSOLE = ("-c", "from cldis_jax.cli import console; console()")
+
+
+def test_the_console_lists_its_commands():
+    done = run(*CONSOLE)
+    assert done.returncode == 0, done.stderr
+    listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+    assert listed.keys() == cli.commands().keys()
+    assert listed["sample"] == "Draw new images"
+    unknown = run(*CONSOLE, "trian")
+    assert one_line(unknown) == "cldis has no command trian"
+    assert unknown.stdout == done.stdout
+
+
+def test_the_console_runs_a_command_as_python_does(tmp_path):
+    arguments = ("--config=configs/scenes.py:tiny",)
+    by_console = run(*CONSOLE, "main", *arguments, cwd=tmp_path)
+    by_module = run("-m", "cldis_jax.main", *arguments, cwd=tmp_path)
+    assert one_line(by_console) == one_line(by_module) == "--workdir is required"
+    shown = run(*CONSOLE, "main", "--help", cwd=tmp_path)
+    assert "--config: " in shown.stdout
+    assert "--workdir: " in shown.stdout

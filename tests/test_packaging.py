@@ -1,0 +1,136 @@
+"""The wheel: what it holds, and that its commands run far from the checkout."""
+
+import configparser
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+from cldis_jax import cli
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "cldis_jax", "configs")
+
+
+def run(*words, cwd, path=""):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(path)}
+    return subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+def installed_builder():
+    """Whether a wheel can be built here without downloading setuptools."""
+    try:
+        import setuptools
+    except ModuleNotFoundError:
+        return False
+    return int(setuptools.__version__.partition(".")[0]) >= 64
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what a wheel is made of; building leaves files beside the sources."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    isolation = ["--no-build-isolation"] if installed_builder() else []
+    words = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", *isolation, f"--wheel-dir={folder}"]
+    done = run(*words, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    (file,) = folder.glob("cldis_jax-*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The folder that the wheel was installed in."""
+    folder = tmp_path_factory.mktemp("installed")
+    words = [sys.executable, "-m", "pip", "install", "--no-deps", f"--target={folder}", wheel]
+    done = run(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_room_is_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    rooms = {f"cldis_jax.{file.parent.name}" for file in (ROOT / "cldis_jax").glob("*/*.py")}
+    assert set(config["options"]["packages"].split()) == {"cldis_jax", "cldis_jax.configs"} | rooms
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "cldis = cldis_jax.cli:console" in archive.read(entry_points).decode()
+    package = ROOT / "cldis_jax"
+    expected = {f"cldis_jax/{file.relative_to(package)}" for file in package.rglob("*.py")}
+    expected |= {f"cldis_jax/configs/{file.name}" for file in (ROOT / "configs").glob("*.py")}
+    assert files == expected | {"cldis_jax/evaluation/published_numbers.csv"}
+
+
+# Run with -S, so that this environment's own installation of the package, a link to a checkout, does not count.
+FACTS = f"""
+import importlib.util, pathlib, sys
+sys.path.append({sysconfig.get_paths()["purelib"]!r})
+import cldis_jax
+from cldis_jax import cli, configs
+from cldis_jax.configs import scenes
+print(pathlib.Path(cldis_jax.__file__).parent)
+print(configs.__path__[0])
+print(cli.find_config("configs/scenes.py:tiny"))
+print(importlib.util.find_spec("configs"))
+"""
+
+
+def test_an_installed_wheel_finds_its_configs(installed, tmp_path):
+    done = run(sys.executable, "-S", "-c", FACTS, cwd=tmp_path, path=installed)
+    assert done.returncode == 0, done.stderr
+    package = installed / "cldis_jax"
+    expected = [str(package), str(package / "configs"), f"{package / 'configs' / 'scenes.py'}:tiny", "None"]
+    assert done.stdout.splitlines() == expected
+
+
+@pytest.mark.skipif(not installed_builder(), reason="needs setuptools 64 or newer, installed")
+def test_an_editable_installation_uses_the_checkouts_configs(checkout, tmp_path):
+    program = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
+    done = run(sys.executable, "-c", program, tmp_path, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "links")
+    follow = f"import site; site.addsitedir({str(tmp_path / 'links')!r})\n"
+    done = run(sys.executable, "-S", "-c", follow + FACTS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = checkout / "configs"
+    expected = [str(checkout / "cldis_jax"), str(folder), f"{folder / 'scenes.py'}:tiny", "None"]
+    assert done.stdout.splitlines() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(cli.commands()))
+def test_every_command_of_the_wheel_runs(installed, tmp_path, name):
+    done = run(sys.executable, "-m", f"cldis_jax.{name}", "--help", cwd=tmp_path, path=installed)
+    assert f"{installed / 'cldis_jax' / name}.py:" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_describes_a_config_by_name(installed, tmp_path):
+    program = "from cldis_jax.cli import console; console()"
+    words = [sys.executable, "-c", program, "describe", "--config=celeba", "--json"]
+    done = run(*words, cwd=tmp_path, path=installed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["parameters"]["total"] > 50_000_000
