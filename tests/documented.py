@@ -90,12 +90,8 @@ def reason(command: str) -> str | None:
 
 
 def arguments(command: str) -> list[str]:
-    """The words of a `normal` command, with configs that are named shortly as files of configs/."""
-    words = shlex.split(normal(command))
-    for i, word in enumerate(words):
-        if match := re.fullmatch(r"--config=(\w+)((?::.*)?)", word):
-            words[i] = f"--config=configs/{match[1]}.py{match[2]}"
-    return words
+    """The words of a command, with the door in the first place."""
+    return shlex.split(normal(command))
 
 
 def tiny(command: str) -> tuple[str, ...]:
@@ -105,10 +101,10 @@ def tiny(command: str) -> tuple[str, ...]:
     replaced = {word.partition("=")[0] for word in shrunk}
     words = [word for word in words if word.partition("=")[0] not in replaced]
     for i, word in enumerate(words):
-        match = re.fullmatch(r"--config=configs/(\w+)\.py(?::\w+)?(,\w+)?", word)
+        match = re.fullmatch(r"--config=(?:configs/)?(\w+)(?:\.py)?(?::\w+)?(,\w+)?", word)
         if match and door in ("main", "benchmark", "describe"):
             name = match[1] if match[1] in ("folder", "sprites", "beta_vae") else "scenes"
-            words[i] = f"--config=configs/{name}.py:tiny{match[2] or ''}"
+            words[i] = f"--config={name}:tiny{match[2] or ''}"
         elif word.startswith("--workdir="):
             words[i] = "--workdir={new}" if door == "main" else "--workdir={trained}"
         elif word.startswith("--out="):
