@@ -43,7 +43,7 @@ NOT_RUN = {
 TINY = {
     "main": "--config.train.steps=2 --config.checkpoint.every_steps=2 --config.train.num_pictures=2 "
     "--config.distillation.listen_steps=0 --config.feedback.swap_steps=1",
-    "evaluate": "--seeds=1 --floor_seeds=1 --num_images=300 --num_train=60 --num_test=30 --num_votes=20 "
+    "evaluate": "--seeds=1 --floor_seeds=1 --num_images=400 --num_train=250 --num_test=150 --num_votes=20 "
     "--num_decoded=4 --decode_steps=2,3 --num_tracked=2",
     "edit": "--encode_steps=2 --num_steps=2 --columns=3 --frames=3",
     "navigate": "--steps=2 --batch_size=4 --eval_batches=1 --probe_steps=2 --num_codes=32 --decode_steps=1 --out={new}",
@@ -90,12 +90,8 @@ def reason(command: str) -> str | None:
 
 
 def arguments(command: str) -> list[str]:
-    """The words of a `normal` command, with configs that are named shortly as files of configs/."""
-    words = shlex.split(normal(command))
-    for i, word in enumerate(words):
-        if match := re.fullmatch(r"--config=(\w+)((?::.*)?)", word):
-            words[i] = f"--config=configs/{match[1]}.py{match[2]}"
-    return words
+    """The words of a command, with the door in the first place."""
+    return shlex.split(normal(command))
 
 
 def tiny(command: str) -> tuple[str, ...]:
@@ -105,10 +101,10 @@ def tiny(command: str) -> tuple[str, ...]:
     replaced = {word.partition("=")[0] for word in shrunk}
     words = [word for word in words if word.partition("=")[0] not in replaced]
     for i, word in enumerate(words):
-        match = re.fullmatch(r"--config=configs/(\w+)\.py(?::\w+)?(,\w+)?", word)
+        match = re.fullmatch(r"--config=(?:configs/)?(\w+)(?:\.py)?(?::\w+)?(,\w+)?", word)
         if match and door in ("main", "benchmark", "describe"):
             name = match[1] if match[1] in ("folder", "sprites", "beta_vae") else "scenes"
-            words[i] = f"--config=configs/{name}.py:tiny{match[2] or ''}"
+            words[i] = f"--config={name}:tiny{match[2] or ''}"
         elif word.startswith("--workdir="):
             words[i] = "--workdir={new}" if door == "main" else "--workdir={trained}"
         elif word.startswith("--out="):
