@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cldis_jax.metrics import inputs
+
 Represent = Callable[[np.ndarray], np.ndarray]  # factors [N, F] int -> codes [N, C]
 
 ROWS_PER_CALL = 65_536  # represent() is called with many batches at once, bounded for memory
@@ -21,6 +23,13 @@ def check_sizes(factor_sizes: Sequence[int]) -> np.ndarray:
     return sizes
 
 
+def check_numbers(least: int, **numbers: int) -> None:
+    """Raises ValueError for a number of samples below `least`, with its name."""
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+
+
 def sample_factors(draws: np.random.Generator, sizes: np.ndarray, *shape: int) -> np.ndarray:
     """Factors [*shape, F]."""
     return draws.integers(0, sizes, (*shape, len(sizes)))
@@ -36,12 +45,10 @@ def represent_batches(represent: Represent, factors: np.ndarray) -> np.ndarray:
     """Codes [V, L, C] of factors [V, L, F].
 
     Raises:
-      ValueError: represent() did not return one finite code a row.
+      ValueError: represent() did not return one row of finite codes for each row of factors.
     """
     num, length, width = factors.shape
     codes = np.asarray(represent(factors.reshape(num * length, width)))
     if codes.ndim != 2 or len(codes) != num * length:
         raise ValueError(f"represent must give [N, C] codes for N = {num * length} rows, got shape {codes.shape}")
-    if not np.isfinite(codes).all():
-        raise ValueError("represent gave NaN or infinite codes")
-    return codes.reshape(num, length, -1)
+    return inputs.check_codes(codes, "the codes of represent").reshape(num, length, -1)
