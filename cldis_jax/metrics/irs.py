@@ -12,8 +12,9 @@ def irs(
 
     A code's deviation under a factor is the `diff_quantile` of |z - E[z | value]|, mean over the factor's values (in
     `num_bins` bins), in units of its greatest deviation from its mean; its score is 1 minus the least of them over
-    factors, at least 0: in a small group the quantile may exceed that unit. Codes are averaged with their greatest deviations as weights; codes that never vary are left out, and no
-    varying code gives 0. As in disentanglement_lib's `irs` (10,000 samples).
+    factors, at least 0: in a small group the quantile may exceed that unit. Codes are averaged with their greatest
+    deviations as weights; codes that never vary are left out, and no varying code gives 0. As in disentanglement_lib's
+    `irs` (10,000 samples).
 
     Raises:
       ValueError: bad shapes.

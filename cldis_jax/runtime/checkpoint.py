@@ -222,9 +222,14 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
     else:
         return
     if differing := differing_fields(saved, asked):
+        onward = (  # only the config of a training has this field
+            f"To go on from its parameters with this config, add --config.init_from={folder} and choose a new workdir. "
+            if "init_from" in asked
+            else ""
+        )
         raise CheckpointError(
-            f"{folder} holds {what} of another config; choose another folder, move this one away, or agree on:\n  "
-            + "\n  ".join(differing)
+            f"{folder} holds {what} of another config. {onward}Otherwise choose another folder, move this one away, "
+            "or agree on:\n  " + "\n  ".join(differing)
         )
 
 
