@@ -121,15 +121,13 @@ def run(words: list[str], log: str, parse_only: bool) -> None:
     os.dup2(handle, 2)
     sys.argv = words
     if parse_only:
-        from cldis_jax import cli
+        from absl import app
 
-        cli.run = lambda main: _parse()
+        app.run = _parse
     runpy.run_module(f"cldis_jax.{words[0]}", run_name="__main__", alter_sys=True)
 
 
-def _parse() -> None:
-    from absl import flags
-
-    rest = flags.FLAGS(sys.argv)[1:]
+def _parse(main, flags_parser) -> None:
+    rest = flags_parser(sys.argv)[1:]
     if rest:
         raise SystemExit(f"not flags: {rest}")
