@@ -29,7 +29,7 @@ ALLOWED = {
     "navigation": ("api", *BASICS),
     "training": ("config", "api", *BASICS),
     "evaluation": ("navigation", "metrics", "api", *BASICS),
-    "planning": ("training", "config", "api", *BASICS),
+    "planning": ("training", "config", "configs", "api", *BASICS),
     "diffae_import": ("prior", "config", "api", *BASICS),
     # Its two studies of the metric are commands of their own, hence cli.
     "study": ("evaluation", "navigation", "metrics", "config", "configs", "cli", "api", *BASICS),

@@ -9,13 +9,9 @@ from tqdm import tqdm
 from cldis_jax.api.bundle import Bundle
 from cldis_jax.data import Source
 from cldis_jax.models import pixels
-from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.errors import NonFiniteError
 
 BATCH = 64  # images encoded at once
-
-
-class NonFiniteError(UserError, FloatingPointError):
-    """Codes, or a loss, that contain NaN or infinity."""
 
 
 def batches(num: int, size: int, name: str = "") -> Iterator[tuple[np.ndarray, int]]:

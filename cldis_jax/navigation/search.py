@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cldis_jax import api, models
-from cldis_jax.api.codes import NonFiniteError
 from cldis_jax.navigation import method
 from cldis_jax.navigation.decoders import make_decoder
 from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report
+from cldis_jax.runtime.errors import NonFiniteError
 
 SAVES = 20  # checkpoints over the whole search
 

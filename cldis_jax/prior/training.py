@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cldis_jax import api, data
-from cldis_jax.api.codes import NonFiniteError, encode
+from cldis_jax.api.codes import encode
 from cldis_jax.prior import method, store
 from cldis_jax.runtime import checkpoint, config_json, preemption, report
-from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.errors import NonFiniteError, UserError
 from cldis_jax.runtime.files import atomic
 
 CHUNK = 100  # optimiser steps in one dispatch

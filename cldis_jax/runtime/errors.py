@@ -3,3 +3,7 @@
 
 class UserError(ValueError):
     """A mistake in the input; the message says what was wrong, which value, and what to do."""
+
+
+class NonFiniteError(UserError, FloatingPointError):
+    """A loss, gradient or code is NaN or infinite; the message names where."""

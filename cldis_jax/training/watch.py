@@ -8,13 +8,9 @@ from ml_collections import ConfigDict
 
 from cldis_jax.method import feedback
 from cldis_jax.runtime import report
-from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.errors import NonFiniteError
 
 CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
-
-
-class NonFiniteError(UserError, FloatingPointError):
-    """A loss or gradient was NaN or infinite; the message names the step and the term."""
 
 
 class Watch:

@@ -23,25 +23,16 @@ MEANINGS = {  # fields that change what a network's parameters compute, but not 
 
 
 def claim(config: ConfigDict, workdir: str) -> None:
-    """Make the workdir this config's own: refuse one with a model of another config, write `config.json`.
+    """Refuse a workdir with a run of another config; else write `config.json`.
 
     Raises:
-      ConfigError: the workdir holds another run, or can't be written.
+      CheckpointError: the workdir holds another run.
+      UserError: the workdir can't be written.
     """
-    path = epath.Path(workdir) / "config.json"
     asked = config_json.config_to_json(config)
-    try:
-        if path.exists() and (checkpoint.has_any(workdir) or path.with_name("main.json").exists()):
-            differing = config_json.differing_fields(report.read_json(path), asked)
-            if differing:
-                raise ConfigError(
-                    f"{workdir} holds a run of another config; choose another --workdir, or agree on:\n  "
-                    + "\n  ".join(differing)
-                )
-        if jax.process_index() == 0:
-            report.write_json(path, asked)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir} can't be written: {error}") from error
+    checkpoint.claim(workdir, asked, "a run")
+    if jax.process_index() == 0:
+        report.write_json(epath.Path(workdir) / "config.json", asked)
 
 
 def start_from(config: ConfigDict, train_state: train_step.TrainState) -> train_step.TrainState:

@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, undrawn, sho
 def test_another_config_is_refused_with_the_differing_fields(finished, short):
     short.model.latent_dim = 7
     short.train.learning_rate = 0.5
-    with pytest.raises(config.ConfigError) as error:
+    with pytest.raises(checkpoint.CheckpointError) as error:
         train.train(short, finished[0])
     assert "model.latent_dim: 10 in the workdir, 7 asked for" in str(error.value)
     assert "train.learning_rate" in str(error.value)
