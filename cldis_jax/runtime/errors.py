@@ -1,5 +1,5 @@
-"""What a user can mend: an error whose message is the whole story."""
+"""The base class of errors that a user can fix; commands print only the message."""
 
 
 class UserError(ValueError):
-    """A mistake in the input; the message says what was wrong, which value, and what to do."""
+    """A mistake in the input; the message names what is wrong, the value, and what to do."""
