@@ -27,7 +27,7 @@ def needs_factors(context: Context) -> None:
 
 
 def needs_samples(context: Context) -> None:
-    """The pool holds what one seed draws."""
+    """Enough images in the pool for the samples of one seed."""
     settings = context.settings
     context.draw(settings.num_train + settings.num_test, 0)
 
@@ -38,7 +38,7 @@ def needs_attributes(context: Context) -> None:
 
 
 def needs_models(context: Context) -> None:
-    """Other models, of the same images and with the latent."""
+    """Other models of the same images that have the latent."""
     settings = context.settings
     if not settings.workdirs:
         raise UserError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
@@ -60,7 +60,7 @@ def needs_inception(context: Context) -> None:
 
 
 def needs_lpips(context: Context) -> None:
-    """With --lpips_weights: readable networks, and images of a size that they take."""
+    """With --lpips_weights: readable networks, and colour images of sufficient size."""
     if not context.settings.lpips_weights:
         return
     with user_errors():

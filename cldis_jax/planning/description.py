@@ -48,7 +48,7 @@ def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """The facts of `describe` for a person."""
+    """The facts of `describe` as text."""
     rows = [(f"parameters: {name}", f"{number:,}") for name, number in facts["parameters"].items()]
     rows += [
         ("training GFLOP an image", f"{facts['flops_per_image'] / 1e9:,.4g}"),
