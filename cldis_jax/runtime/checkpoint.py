@@ -135,9 +135,7 @@ class Checkpoints:
             except Exception as error:
                 _warn_damaged(candidate, error)
         which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise CheckpointError(
-            f"{which} in {self.directory} can be read (of {sorted(steps)}); the warnings give the reason"
-        )
+        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); see the warnings")
 
     def config(self) -> ConfigDict:
         """The config of the newest checkpoint that can be read, with the fields of this version; see `upgrade`."""
@@ -150,7 +148,7 @@ class Checkpoints:
             else:
                 return config_from_json(upgrade(values))
         if self.steps():
-            raise CheckpointError(f"no checkpoint in {self.directory} can be read; the warnings give the reason")
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; see the warnings")
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
 
     def _set_aside(self, steps: list[int]) -> None:

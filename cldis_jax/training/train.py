@@ -60,8 +60,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     program = make_program(config, mesh)
 
     # Checkpoints
-    # Arrays restored by Orbax, or shared, may not be donated, so they are copied.
-    copy = jax.jit(lambda s: s, out_shardings=program.shardings)
+    copy = jax.jit(lambda s: s, out_shardings=program.shardings)  # restored or shared arrays may not be donated
     checkpoints = checkpoint.Checkpoints(
         workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
     )
