@@ -26,7 +26,7 @@ def irs(
     greatest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
     deviations = np.stack([_deviation(codes, bins, diff_quantile) for bins in inputs.discretize(factors, num_bins).T])
     scores = np.maximum(1 - deviations.min(axis=0) / greatest, 0)
-    return {"irs": float(np.average(scores, weights=greatest / greatest.max()))}
+    return {"irs": float(np.average(scores, weights=greatest))}
 
 
 def _deviation(codes: np.ndarray, values: np.ndarray, quantile: float) -> np.ndarray:

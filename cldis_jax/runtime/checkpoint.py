@@ -223,7 +223,7 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
         return
     if differing := differing_fields(saved, asked):
         onward = (  # only the config of a training has this field
-            f"to start from its parameters with this config, add --config.init_from={folder} and take a new workdir; or "
+            f"to start from its parameters with this config, add --config.init_from={folder} and a new workdir; or "
             if "init_from" in asked
             else ""
         )

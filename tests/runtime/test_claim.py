@@ -32,9 +32,7 @@ def test_a_refused_training_says_how_to_go_on_with_other_settings(tmp_path):
     (tmp_path / "main.json").write_text("{}")
     (tmp_path / "config.json").write_text(json.dumps(ASKED | {"init_from": ""}))
     asked = ASKED | {"model": {"width": 9}, "init_from": ""}
-    onward = (
-        f"to start from its parameters with this config, add --config.init_from={tmp_path} and take a new workdir; or"
-    )
+    onward = f"to start from its parameters with this config, add --config.init_from={tmp_path} and a new workdir; or"
     with pytest.raises(checkpoint.CheckpointError) as training:
         checkpoint.claim(tmp_path, asked, "a run")
     assert onward in str(training.value)
