@@ -7,8 +7,8 @@
     x -- q_phi(z|x) --> z_disen --> p_theta(x|z)      C of beta |KL - C|          beta-VAE
 
 This file follows the paper. Where the paper leaves a question open, a config field decides, which configs/default.py
-marks as [choice]. Each choice is a small function in `feedback`, `exchange`, `distillation` or `vae_loss`. The losses of
-a single branch are in `baselines`.
+marks as [choice]. Each choice is a small function in `feedback`, `exchange`, `distillation` or `vae_loss`. `baselines`
+has the losses of a single branch.
 """
 
 import jax

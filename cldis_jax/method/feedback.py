@@ -133,7 +133,7 @@ def measure(
     params, z, error = jax.lax.stop_gradient((params, z, error))
     progress = recovered_information(config, schedule, error, noised.x0, noised.t)
 
-    # The gains take three passes of the denoiser on a part of the batch, every `feedback.every` steps. Else they are NaN.
+    # The gains take three passes of the denoiser on part of the batch, every `feedback.every` steps; else they are NaN.
     z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
     def loss(z):

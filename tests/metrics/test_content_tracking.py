@@ -212,9 +212,9 @@ def test_no_draw_of_the_bootstrap_repeats_a_single_image():
 
 def test_rounding_below_zero_is_no_nan():
     parts = _Parts(
-        steps=np.ones((2, 2)),
-        images=np.array([[[1, -1e-17], [-1e-17, 1]]] * 2),
-        rivals=np.zeros((2, 2, 2)),
+        step_cosines=np.ones((2, 2)),
+        image_cosines=np.array([[[1, -1e-17], [-1e-17, 1]]] * 2),
+        direction_cosines=np.zeros((2, 2, 2)),
         energy=np.ones((2, 2)),
     )
     found = parts.combine(np.ones(2))
