@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 3  # 3, or 1 for grey and binary sets
     config.data.batch_size = 128  # global, over all hosts and devices
     config.data.flip = False  # random horizontal flips, on the device
-    config.data.holdout = 0.0  # share of the images that training never sees, chosen by a fixed permutation
+    config.data.holdout = 0.0  # share of images held out from training, chosen by a fixed permutation
     config.data.threads = 2  # reader threads per host
     config.data.prefetch = 4  # batches read ahead
 

@@ -245,11 +245,11 @@ def measure(
     step = shifts[1] - shifts[0]
     shape = len(codes), len(directions)
     kept = [rate[2] for rate in rates if rate[2] is not None]
-    seen, tracks, visible = (np.stack(part).reshape(-1, shape[1], *part[0].shape) for part in zip(*kept))
+    kept_frames, tracks, visible = (np.stack(part).reshape(-1, shape[1], *part[0].shape) for part in zip(*kept))
     return Tracking(
         motion=np.stack([rate[0] for rate in rates]).reshape(*shape, *rates[0][0].shape) / step,
         colour=np.stack([rate[1] for rate in rates]).reshape(*shape, *rates[0][1].shape) / step,
-        frames=seen,
+        frames=kept_frames,
         tracks=tracks,
         visible=visible,
         shifts=shifts,
