@@ -145,7 +145,7 @@ def test_the_command_line_takes_a_size_and_a_preset():
     assert "18000" in rows["train.steps"]
     assert "diffusion.prediction" not in rows
     best = subprocess.run([*words, "--against=best"], capture_output=True, text=True)
-    assert "the paper's (Diff-AE's) target" in best.stdout
+    assert closed_loop.REASONS["diffusion.prediction=eps"] in best.stdout
 
 
 def test_celeba_has_both_presets_with_the_same_network():
