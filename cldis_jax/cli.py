@@ -1,11 +1,15 @@
 """How every command starts and fails: flags, configs by name, and one line on stderr for what a user can mend."""
 
 import ast
+import errno
 import inspect
 import logging as logging_levels
+import os
 import pathlib
 import runpy
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -14,7 +18,10 @@ from ml_collections import config_flags
 
 import cldis_jax
 from cldis_jax import configs
+from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
+
+os.environ["MPLBACKEND"] = "agg"  # that of a notebook, which its children inherit, may not be installed
 
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes, as the launcher's environment says")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "with --distributed, by hand: host:port of process 0")
@@ -22,6 +29,7 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator"
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator")
 
 NO_COMMANDS = ("__init__", "cli", "config")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fail(error: BaseException | str) -> None:
@@ -83,7 +91,17 @@ def _with_config_file(argv: list[str]) -> list[str]:
     return argv
 
 
+def _with_home(argv: list[str]) -> list[str]:
+    """The command line with `~` replaced in every value, also in lists: a shell leaves that of --workdir=~/runs."""
+    found = []
+    for word in argv:
+        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        found.append(flag + equals + ",".join(map(os.path.expanduser, value.split(","))))
+    return found
+
+
 def _parse(argv: list[str]) -> list[str]:
+    argv = [argv[0], *_with_home(argv[1:])]
     try:
         argv = _with_config_file(argv) if "config" in flags.FLAGS else argv
     except UserError as error:
@@ -105,11 +123,24 @@ def _join_processes() -> None:
         raise UserError(f"--coordinator, --num_processes, --process_id: {error}") from error
 
 
+def _accident(error: Exception) -> str:
+    """One line about an error of the machine, such as a full disk; empty for every other error."""
+    message = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"the disk is full, or the quota: {message}"
+    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # what epath raises about a bucket
+        return f"the bucket can't be reached: {message}"
+    if traceback.extract_tb(error.__traceback__)[-1].filename.endswith("jax/_src/xla_bridge.py"):
+        return f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {message}".rstrip(": ")
+    return ""
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, join the other processes if there are any, and call `main`.
 
-    A `UserError` becomes one line and exit status 1. Every other error keeps its traceback, and with --verbosity=1 so
-    does a `UserError`.
+    A `UserError` and an accident of the machine become one line and exit status 1. Every other error keeps its
+    traceback, and with --verbosity=1 so do these. Where nobody reads the output any more the command ends with the
+    status of SIGPIPE.
     """
 
     def guarded(argv):
@@ -122,10 +153,15 @@ def run(main: Callable[[], None]) -> None:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
                 _join_processes()
             main()
-        except UserError as error:
-            if logging.get_verbosity() > logging.WARNING:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            report.drop_output()
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        except Exception as error:
+            message = error if isinstance(error, UserError) else _accident(error)
+            if logging.get_verbosity() > logging.WARNING or not str(message):
                 raise
-            fail(error)
+            fail(message)
 
     # These are defined in this file; --help shows only the flags of the command's own file.
     for flag in ("config", "workdir", "data_path", "data_dir"):

@@ -103,6 +103,7 @@ class Bundle:
     ema: train_step.Averages
     step: int
     workdir: str = ""  # where the model was loaded from
+    trained_on: dict[str, int | str] = dataclasses.field(default_factory=dict)  # what is known of it; `data.identity`
 
     def at(self, step: int) -> "Bundle":
         """Another checkpoint of the same workdir, with the same compiled functions.
@@ -112,7 +113,8 @@ class Bundle:
         """
         with checkpoint.Checkpoints(self.workdir, read_only=True) as checkpoints:
             ema, step = checkpoints.restore_ema(abstract_averages(self.config), step)
-        return dataclasses.replace(self, ema=ema, step=step)
+            trained_on = checkpoints.data(step)
+        return dataclasses.replace(self, ema=ema, step=step, trained_on=trained_on)
 
     @property
     def config(self) -> ConfigDict:
@@ -219,4 +221,5 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
             if value is not None:
                 config.data[field] = value
         ema, step = checkpoints.restore_ema(abstract_averages(config), step)
-    return Bundle(make_functions(config), ema, step, str(workdir))
+        trained_on = checkpoints.data(step)
+    return Bundle(make_functions(config), ema, step, str(workdir), trained_on)

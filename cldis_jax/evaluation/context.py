@@ -70,6 +70,11 @@ class Context:
         return data.make_source(self.bundle.config.data)
 
     @functools.cached_property
+    def difference(self) -> str:
+        """How the images differ from those that the model was trained on; empty where they don't."""
+        return data.difference(self.source, self.bundle.trained_on)
+
+    @functools.cached_property
     def pool(self) -> np.ndarray:
         """The images that samples come from: the whole set or its held-out part, or `num_images` drawn by seed 0."""
         if self.settings.pool == "heldout":
@@ -84,7 +89,12 @@ class Context:
 
     @functools.cached_property
     def unseen(self) -> tuple[np.ndarray, str]:
-        """Images to decode and what they are: held-out ones, training ones where there are not two to compare."""
+        """Images to decode and what they are: held-out ones, training ones where there are not two to compare.
+
+        Of a set that the model was not trained on: all, called "other", for it is not known which were held out.
+        """
+        if self.difference:
+            return np.arange(len(self.source)), "other"
         train, held_out = data.split(len(self.source), self.bundle.config.data.holdout)
         return (held_out, "held-out") if len(held_out) > 1 else (train, "training")
 

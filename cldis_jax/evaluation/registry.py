@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from cldis_jax import api, metrics
 from cldis_jax.evaluation import decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
@@ -150,6 +152,12 @@ def check(context: Context, names: Sequence[str]) -> None:
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:
         raise UserError("--pool=heldout: this model saw every image in training (data.holdout=0)")
     needs_latent(bundle, settings.latent)
+    if context.difference:
+        note = f"the model was trained on other images: {context.difference}"
+        if settings.pool == "heldout":
+            raise UserError(f"--pool=heldout: which images were held out is not known, for {note}")
+        if jax.process_index() == 0:
+            print(f"note: {note}", flush=True)
     for name in names:
         for need in METRICS[name].needs:
             need(context)

@@ -1,6 +1,8 @@
 """What a run writes for people and programs: progress bar, JSON lines, TensorBoard events, result files."""
 
 import json
+import os
+import signal
 import sys
 from typing import Any
 
@@ -18,6 +20,7 @@ class Report:
     def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
         self._enabled = enabled
         self._workdir = epath.Path(workdir)
+        self._unread = False  # nobody reads what is printed
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
@@ -56,7 +59,7 @@ class Report:
             self._bar.set_postfix(shown, refresh=False)
         else:
             pairs = "  ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {step}/{self._bar.total}  {pairs}", flush=True)
+            self.say(f"step {step}/{self._bar.total}  {pairs}")
 
     def advance(self, steps: int) -> None:
         if self._enabled and self._terminal:
@@ -77,13 +80,29 @@ class Report:
             write_json(self._workdir / f"{name}.json", values)
 
     def say(self, line: str) -> None:
-        if self._enabled:
+        """Print a line. If nobody reads it (`| head`, a closed terminal), ask the run to stop, as SIGTERM does."""
+        if not self._enabled:
+            return
+        try:
             tqdm.write(line)
+            sys.stdout.flush()
+        except OSError:
+            drop_output()
+            self._unread = True
+        if self._unread and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # somebody waits for it
+            signal.raise_signal(signal.SIGTERM)
 
     def close(self) -> None:
         if self._enabled:
             self._bar.close()
             self._writer.close()
+
+
+def drop_output() -> None:
+    """Send what is printed from now on nowhere; otherwise Python fails once more at its end, when it flushes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def write_json(path: epath.PathLike, values: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from cldis_jax import api, data
 from cldis_jax.api import pictures
 from cldis_jax.config import validate
 from cldis_jax.models import pixels
-from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report, visualize
+from cldis_jax.runtime import checkpoint, config_json, lock, partitioning, preemption, report, visualize
 from cldis_jax.training import moments
 from cldis_jax.training import workdir as workdirs
 from cldis_jax.training.program import make_program
@@ -34,11 +34,17 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Train until `config.train.steps`, from where `workdir` stopped; returns what `main.json` holds.
 
     Raises:
-      ConfigError, data.DataError, CheckpointError: before any training.
+      ConfigError, data.DataError, CheckpointError, LockError: before any training.
       watch.NonFiniteError: a loss is not finite; the last good checkpoint stays.
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
+    checkpoint.check_path(workdir)
+    with lock.held(workdir):
+        return _train(config, workdir)
+
+
+def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     steps_per_dispatch, total_steps = config.train.steps_per_dispatch, config.train.steps
 
     # Mesh
@@ -52,6 +58,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     source = data.make_source(config.data)
     train_indices, heldout_indices = data.split(len(source), config.data.holdout)
     unseen_indices = heldout_indices if len(heldout_indices) else train_indices
+    identity = data.identity(source)
     loader = data.training_loader(config, source, train_indices)
     for note in notes(config, len(train_indices)) if is_first else ():
         print(f"note: {note}")
@@ -75,11 +82,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     else:
         train_state, position, start = restored
         train_state = own(train_state)
-        num_images = position.pop("num_images", len(source))  # earlier versions did not write it
-        if num_images != len(source):
+        record = {name: position.pop(name) for name in identity if name in position}  # earlier versions wrote less
+        if difference := data.difference(source, record):
             raise data.DataError(
-                f"{source.name} has {len(source)} images, but {workdir} was trained on {num_images}: bring them back, "
-                f"or train on in a new workdir, with --config.init_from={workdir}"
+                f"{workdir} was trained on other images: {difference}; bring them back, or train on in a new workdir, "
+                f"with --config.init_from={workdir}"
             )
         loader.set_state(position)
 
@@ -103,7 +110,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         watch.flush()  # a state with a loss that is not finite is never saved
         measured = partitioning.replicate(mesh, (model(step).ema.z_sem, model(step).ema.z_disen))
         ema = train_state.ema.replace(z_sem=measured[0], z_disen=measured[1])
-        checkpoints.save(step, config, ema, train_state, loader.get_state() | {"num_images": len(source)})
+        checkpoints.save(step, config, ema, train_state, loader.get_state() | identity)
 
     def draw(step):
         if is_first:
