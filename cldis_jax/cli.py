@@ -124,13 +124,14 @@ def _join_processes() -> None:
 
 
 def _accident(error: Exception) -> str:
-    """One line about an error of the machine, such as a full disk; empty for every other error."""
+    """One line about an accident of the machine, such as a full disk; empty for every other error."""
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"the disk is full, or the quota: {message}"
-    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # what epath raises about a bucket
-        return f"the bucket can't be reached: {message}"
-    if traceback.extract_tb(error.__traceback__)[-1].filename.endswith("jax/_src/xla_bridge.py"):
+    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
+        return f"a file can't be read or written: {message}"
+    where = traceback.extract_tb(error.__traceback__)[-1].filename  # an AssertionError without a text, for one
+    if "Unable to initialize backend" in message or where.endswith("jax/_src/xla_bridge.py"):
         return f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {message}".rstrip(": ")
     return ""
 

@@ -44,7 +44,8 @@ class Report:
                 except json.JSONDecodeError:  # the kill came in the middle of this line
                     continue
             self.history = [row for row in rows if row["step"] <= step]
-            self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+            with atomic(self._lines, "w") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in self.history))
 
     def scalars(self, step: int, values: dict[str, float], shown: dict[str, str]) -> None:
         """Write scalars with nine significant digits, all that a float32 has, and show the texts in `shown`."""

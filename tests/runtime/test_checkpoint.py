@@ -1,5 +1,7 @@
 """Checkpoints on their own: what is kept, what is refused, and what happens when they can't be read."""
 
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,3 +76,65 @@ def test_what_one_process_can_not_read_no_process_takes(tiny, small, tmp_path, m
     restored, position, step = restore(tmp_path, small)
     assert step == restored.step == position["next_index"] == 1
     assert (tmp_path / "damaged" / "2").exists()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "what?", "a*", "a\\b"])
+def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path, name):
+    character = next(c for c in name if c in "[?*\\")
+    for refuse in (checkpoint.check_path, checkpoint.Checkpoints):
+        with pytest.raises(checkpoint.CheckpointError, match=r"has a .* in it") as error:
+            refuse(str(tmp_path / name / "run"))
+        assert f"has a {character} in it" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+    checkpoint.check_path(tmp_path / "a]b (1) {x} #é%20")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "another value"])
+def test_the_first_checkpoint_of_a_run_is_read_again(tiny, small, tmp_path, monkeypatch, damage):
+    wait = checkpoint.Checkpoints.wait
+    compare = checkpoint._same_bits
+
+    def wait_and_damage(self):
+        wait(self)
+        if damage == "cut short":
+            for path in (tmp_path / "checkpoints" / "1" / "ema").rglob("*"):
+                if path.is_file():
+                    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "wait", wait_and_damage)
+    if damage == "another value":
+        monkeypatch.setattr(checkpoint, "_same_bits", lambda saved, found: compare(saved + 1, found))
+    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoints/1, can't be read again \(") as error:
+        save(tmp_path, tiny, small, (1,))
+    assert ("it differs from what was saved" in str(error.value)) == (damage == "another value")
+
+
+def test_only_the_first_checkpoint_is_read_again(tiny, small, tmp_path, monkeypatch):
+    compared = []
+    compare = checkpoint.Checkpoints._compare
+    monkeypatch.setattr(
+        checkpoint.Checkpoints,
+        "_compare",
+        lambda self, step, *rest: (compared.append(step), compare(self, step, *rest)),
+    )
+    save(tmp_path, tiny, small, (1, 2, 3))
+    assert compared == [1]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before_it(tiny, small, tmp_path):
+    """The disk is played by a limit on the size of files, at which the same calls of the system fail."""
+    save(tmp_path, tiny, small, (1,))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        with pytest.raises(
+            checkpoint.CheckpointError, match=r"can't be written to .*those before it are intact"
+        ) as error:
+            save(tmp_path, tiny, small, (2,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    restored, position, step = restore(tmp_path, small)
+    assert step == restored.step == position["next_index"] == 1
+    save(tmp_path, tiny, small, (3,))
+    assert checkpoint.kept_steps(str(tmp_path)) == [1, 3]
