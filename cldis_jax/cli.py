@@ -130,9 +130,15 @@ def _accident(error: Exception) -> str:
         return f"the disk is full, or the quota: {message}"
     if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
         return f"a file can't be read or written: {message}"
-    where = traceback.extract_tb(error.__traceback__)[-1].filename  # an AssertionError without a text, for one
-    if "Unable to initialize backend" in message or where.endswith("jax/_src/xla_bridge.py"):
-        return f"JAX finds no device for JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {message}".rstrip(": ")
+    if (
+        isinstance(error, (RuntimeError, AssertionError))
+        and "/jax/" in traceback.extract_tb(error.__traceback__)[-1][0]
+    ):
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as reason:  # one of them without a text
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            return f"JAX finds no device for JAX_PLATFORMS={platforms}: {' '.join(str(reason).split())}".rstrip(": ")
     return ""
 
 
