@@ -60,7 +60,11 @@ def start(workdir: pathlib.Path, num_steps: int, every: int, output) -> subproce
     }
     command += [f"--config.{name}={value}" for name, value in fields.items()]
     environment = cache | dict(os.environ) | settings
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where this program runs under nohup
+    try:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def finish(workdir: pathlib.Path, num_steps: int, every: int) -> dict:
