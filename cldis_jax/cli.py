@@ -142,6 +142,11 @@ def _accident(error: Exception) -> str:
     return ""
 
 
+def _is_for_users(record: logging_levels.LogRecord) -> bool:
+    """Whether a log record is shown: of Orbax only errors, and not those with a traceback, which it raises as well."""
+    return "orbax" not in record.pathname or (record.levelno >= logging_levels.ERROR and not record.exc_info)
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, join the other processes if there are any, and call `main`.
 
@@ -155,7 +160,7 @@ def run(main: Callable[[], None]) -> None:
             fail(f"unexpected arguments: {' '.join(argv[1:])}")
         if flags.FLAGS.verbosity <= 0:
             logging.set_verbosity(logging.WARNING)
-        logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
+        logging.get_absl_handler().addFilter(_is_for_users)
         try:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
                 _join_processes()

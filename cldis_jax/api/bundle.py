@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import jax
 import numpy as np
@@ -215,6 +216,7 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
     Raises:
       checkpoint.CheckpointError: there is none.
     """
+    workdir = os.path.expanduser(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         config = checkpoints.config()
         for field, value in (("path", data_path), ("data_dir", data_dir)):

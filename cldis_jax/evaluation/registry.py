@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cldis_jax import api, metrics
+from cldis_jax import api, data, metrics
 from cldis_jax.evaluation import decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
@@ -52,6 +52,8 @@ def needs_models(context: Context) -> None:
                     f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
                 )
         needs_latent(bundle, settings.latent, f"the model in {path}")
+        if settings.pool == "heldout" and (difference := data.difference(context.source, bundle.trained_on)):
+            raise UserError(f"--pool=heldout: the model in {path} was trained on other images: {difference}")
 
 
 def needs_inception(context: Context) -> None:

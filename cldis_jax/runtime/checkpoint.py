@@ -53,7 +53,7 @@ def check_path(workdir: epath.PathLike) -> None:
     Raises:
       CheckpointError: the message names the character.
     """
-    path = str(epath.Path(workdir).expanduser().absolute())
+    path = str(epath.Path(workdir).absolute())
     for character in PATTERN_CHARACTERS:
         if character in path:
             raise CheckpointError(f"{path} has a {character} in it, with which checkpoints can't be written; rename it")
@@ -70,7 +70,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str, *, keep: int = 3, keep_period: int = 0, read_only: bool = False):
-        self.directory = epath.Path(workdir).expanduser().absolute() / "checkpoints"
+        self.directory = epath.Path(workdir).absolute() / "checkpoints"
         self._read_back = read_only  # whether a checkpoint of this object was read again after it was written
         if not read_only:
             check_path(workdir)
@@ -285,7 +285,7 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
     Raises:
       CheckpointError: the message lists the fields that differ.
     """
-    folder = epath.Path(folder).expanduser()
+    folder = epath.Path(folder)
     record = folder / "config.json"
     if record.exists() and (has_any(folder) or (folder / "main.json").exists()):
         saved = json.loads(record.read_text())

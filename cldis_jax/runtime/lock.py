@@ -42,7 +42,7 @@ def held(folder: epath.PathLike) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
-    path = epath.Path(folder).expanduser() / "lock"
+    path = epath.Path(folder) / "lock"
     ours = _this_process()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The run, top to bottom: mesh, workdir, data, model and state, checkpoints, loop, results."""
 
 import functools
+import os
 import time
 from typing import Any
 
@@ -39,6 +40,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
+    workdir = os.path.expanduser(workdir)
     checkpoint.check_path(workdir)
     with lock.held(workdir):
         return _train(config, workdir)
@@ -154,8 +156,10 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         images = source.fetch(some_of(unseen_indices, NUM_RECONSTRUCTED))
         log.result("main", results := _results(config, model(step), images, digest, log))
     finally:
-        log.close()
-        checkpoints.close()
+        try:
+            log.close()
+        finally:
+            checkpoints.close()
     return workdirs.show_results(results, workdir)
 
 
