@@ -1,4 +1,4 @@
-"""When to stop early: after SIGTERM, SIGHUP or Ctrl-C; several processes agree through JAX's coordination service."""
+"""Early stop after SIGTERM, SIGHUP or Ctrl-C; several processes agree through JAX's coordination service."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 
 
 class StopRequest:
-    """A context in which SIGTERM, SIGHUP and Ctrl-C only set a mark, so that a loop can finish its step and save.
+    """A context in which SIGTERM, SIGHUP and Ctrl-C only set a flag, so that a loop can finish its step and save.
 
     A second Ctrl-C ends the process at once. Where SIGHUP is ignored, as under nohup, it stays ignored.
     """
@@ -20,13 +20,13 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self):
-        several = jax.process_count() > 1  # then jax.distributed owns SIGTERM
+        several = jax.process_count() > 1  # then jax.distributed handles SIGTERM
         for number in (signal.SIGHUP,) if several else (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._ask)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def _ask(self, number, frame):
+    def _handle(self, number, frame):
         if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
         self._interrupted |= number == signal.SIGINT
@@ -38,7 +38,7 @@ class StopRequest:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def reached(self, dispatch: int) -> bool:
-        """Whether to stop after a dispatch; the same answer on every process.
+        """Whether to stop after a dispatch; the same on every process.
 
         Args:
           dispatch: a number that grows by one with each call; otherwise several processes never agree.
