@@ -66,7 +66,7 @@ def held(folder: epath.PathLike) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        beats.join()
+        beats.join(timeout=BEAT)
         if _read(path) == ours:
             path.unlink(missing_ok=True)
 

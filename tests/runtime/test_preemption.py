@@ -1,5 +1,8 @@
 """Signals that ask a loop to stop."""
 
+import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,7 +58,6 @@ with preemption.StopRequest() as stop:
     while not stop.reached(step):
         step += 1
         log.say(f"step {step}")
-print("saved")
 log.say("stopped")
 open(sys.argv[1] + "/saved", "w").close()
 raise SystemExit(stop.exit_code)
@@ -72,3 +74,18 @@ def test_a_pipe_that_nobody_reads_asks_too(tmp_path):
     assert (tmp_path / "saved").exists()
     assert "Traceback" not in errors
     assert "Exception ignored" not in errors
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid of util-linux")
+def test_a_terminal_that_is_closed_asks_too(tmp_path):
+    """As when an ssh connection drops: SIGHUP, and every later write to the terminal fails."""
+    master, terminal = pty.openpty()
+    command = ["setsid", "--ctty", "--wait", sys.executable, "-c", ENDLESS, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    while b"step 1" not in seen:
+        seen += os.read(master, 1000)
+    os.close(master)
+    assert process.wait(timeout=60) == 129
+    assert (tmp_path / "saved").exists()
