@@ -130,10 +130,8 @@ def _accident(error: Exception) -> str:
         return f"the disk is full, or the quota: {message}"
     if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
         return f"a file can't be read or written: {message}"
-    if (
-        isinstance(error, (RuntimeError, AssertionError))
-        and "/jax/" in traceback.extract_tb(error.__traceback__)[-1][0]
-    ):
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, RuntimeError | AssertionError) and "/jax/" in raised_in:
         try:
             jax.devices()
         except (RuntimeError, AssertionError) as reason:  # one of them without a text

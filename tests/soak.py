@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from subprocess import PIPE, STDOUT
 
 ROOT = pathlib.Path(__file__).parents[1]
 KINDS = ("SIGKILL", "SIGTERM", "SIGHUP", "full disk", "damage")
@@ -45,7 +47,7 @@ def steps(workdir: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
 
-def start(workdir: pathlib.Path, num_steps: int, every: int, output) -> subprocess.Popen:
+def start(workdir: pathlib.Path, num_steps: int, every: int) -> subprocess.Popen:
     settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache/jax"),
@@ -62,17 +64,17 @@ def start(workdir: pathlib.Path, num_steps: int, every: int, output) -> subproce
     environment = cache | dict(os.environ) | settings
     previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where this program runs under nohup
     try:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=PIPE, stderr=STDOUT, text=True)
     finally:
         signal.signal(signal.SIGHUP, previous)
 
 
 def finish(workdir: pathlib.Path, num_steps: int, every: int) -> dict:
     """What `main.json` holds of a run that is not disturbed."""
-    with (workdir.parent / f"{workdir.name}.log").open("w+") as log:
-        if start(workdir, num_steps, every, log).wait(timeout=3600):
-            log.seek(0)
-            raise RuntimeError(log.read())
+    process = start(workdir, num_steps, every)
+    output, _ = process.communicate(timeout=3600)
+    if process.returncode:
+        raise RuntimeError(output)
     return json.loads((workdir / "main.json").read_text())
 
 
@@ -95,28 +97,31 @@ def live(workdir: pathlib.Path, kind: str, expected: int, chance: random.Random)
     """Start the training, let it save a few times (or be about to start), and end it."""
     began, saves = time.time(), chance.choice([0, 1, 1, 2, 3])
     newest, faults = max(steps(workdir), default=0), []
-    with (workdir.parent / "life.log").open("w+") as log:
-        process = start(workdir, 1_000_000, EVERY, log)
-        while process.poll() is None and max(steps(workdir), default=0) < newest + saves * EVERY:
-            time.sleep(0.005)
-            if time.time() - began > LIMIT:
-                faults.append(f"no checkpoint after {LIMIT} s")
-                break
-        time.sleep(chance.uniform(0, 0.3) if saves else chance.uniform(0, 12))
-        if process.poll() is not None:
-            faults.append(f"ended by itself with status {process.returncode}")
-        else:
-            strike(process, kind)
-        try:
-            status = process.wait(timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            faults.append(f"did not end {LIMIT} s after {kind}")
-            process.kill()
-            status = process.wait()
-        log.seek(0)
-        output = log.read()
+    process, output = start(workdir, 1_000_000, EVERY), []
+    reader = threading.Thread(target=lambda: output.extend(process.stdout))  # through a pipe: a full disk lets it pass
+    reader.start()
+    while process.poll() is None and max(steps(workdir), default=0) < newest + saves * EVERY:
+        time.sleep(0.005)
+        if time.time() - began > LIMIT:
+            faults.append(f"no checkpoint after {LIMIT} s")
+            break
+    time.sleep(chance.uniform(0, 0.3) if saves else chance.uniform(0, 12))
+    if process.poll() is not None:
+        faults.append(f"ended by itself with status {process.returncode}")
+    else:
+        strike(process, kind)
+    try:
+        status = process.wait(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        faults.append(f"did not end {LIMIT} s after {kind}")
+        process.kill()
+        status = process.wait()
+    reader.join()
+    output = "".join(output)
     resumed = re.search(r"resuming .* at step (\d+)", output)
     resumed = int(resumed[1]) if resumed else None
+    if kind == "full disk" and "\nerror: " not in output:
+        faults.append("no line about the full disk")
     saved = steps(workdir)
     if resumed not in (None, expected):
         faults.append(f"resumed at step {resumed}, not {expected}")
@@ -146,7 +151,8 @@ def soak(folder: pathlib.Path, kills: int, seed: int = 0) -> tuple[list[Life], l
         print(f"{i + 1}/{kills} {kind}: resumed {life.resumed}, saved {life.saved}, status {life.status}", flush=True)
         print("\n".join(life.faults), end="\n" if life.faults else "", flush=True)
         saved = steps(workdir)
-        expected = life.saved
+        if life.resumed is not None or expected == 0:  # otherwise it ended before it looked at the checkpoints
+            expected = life.saved
         if kind == "damage" and len(saved) > 1:
             damage(workdir / "checkpoints" / str(saved[-1]))
             expected = saved[-2]

@@ -47,13 +47,18 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
+def _absolute(path: epath.PathLike) -> epath.Path:
+    path = epath.Path(path)
+    return path if "://" in str(path) else path.absolute()  # which would put a bucket into the current folder
+
+
 def check_path(workdir: epath.PathLike) -> None:
     """Refuse a folder in which Orbax would write checkpoints that can't be read: it takes the path for a pattern.
 
     Raises:
       CheckpointError: the message names the character.
     """
-    path = str(epath.Path(workdir).absolute())
+    path = str(_absolute(workdir))
     for character in PATTERN_CHARACTERS:
         if character in path:
             raise CheckpointError(f"{path} has a {character} in it, with which checkpoints can't be written; rename it")
@@ -70,11 +75,17 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str, *, keep: int = 3, keep_period: int = 0, read_only: bool = False):
-        self.directory = epath.Path(workdir).absolute() / "checkpoints"
+        self.directory = _absolute(workdir) / "checkpoints"
         self._read_back = read_only  # whether a checkpoint of this object was read again after it was written
         if not read_only:
             check_path(workdir)
         if read_only and not self.directory.exists():
+            try:
+                self.directory.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except Exception as error:  # a bucket that can't be reached, for one
+                raise CheckpointError(f"{self.directory} can't be read: {_reason(error)}") from error
             raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
         preserve = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_period)] if keep_period else [])
         options = ocp.CheckpointManagerOptions(

@@ -47,7 +47,7 @@ def held(folder: epath.PathLike) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"{folder} can't be written: {error}") from error
+        raise WriteError(f"{folder} can't be written: {' '.join(str(error).split())}") from error
     with _alone(path.parent):
         if (other := _read(path)) is not None:
             seconds = _silence(path)
@@ -127,7 +127,11 @@ def _alive(other: dict[str, Any], silence: float) -> bool:
 
 def _silence(path: epath.Path) -> float:
     """Seconds since the lock was last written."""
-    return max(time.time() - path.stat().mtime, 0.0)
+    try:
+        written = os.path.getmtime(path)  # on a disk; epath would also ask for the owner, who may have no name
+    except OSError:
+        written = path.stat().mtime
+    return max(time.time() - written, 0.0)
 
 
 def _read(path: epath.Path) -> dict[str, Any] | None:

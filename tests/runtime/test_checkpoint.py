@@ -50,6 +50,25 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path):
         checkpoint.Checkpoints(str(tmp_path / "file" / "run"))
 
 
+def test_a_bucket_that_can_not_be_reached_is_one_line(monkeypatch):
+    """... and is not taken for a folder below the current one."""
+    asked = []
+
+    class Backend:
+        def exists(self, path):
+            asked.append(path)
+            return False
+
+        def stat(self, path):
+            raise RuntimeError("no\nhost")
+
+    monkeypatch.setattr(type(checkpoint.epath.Path("gs://bucket/run")), "_backend", Backend())
+    with pytest.raises(checkpoint.CheckpointError) as error:
+        checkpoint.Checkpoints("gs://bucket/run", read_only=True)
+    assert str(error.value) == "gs://bucket/run/checkpoints can't be read: RuntimeError: no"
+    assert asked == ["gs://bucket/run/checkpoints"]
+
+
 def test_nothing_to_restore(small, tmp_path):
     assert restore(tmp_path, small) is None
     assert not checkpoint.has_any(str(tmp_path))
