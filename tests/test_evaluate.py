@@ -333,6 +333,20 @@ def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
         registry.check(seen_all, ["mig"])
 
 
+def test_of_other_images_none_is_called_held_out(context, capsys):
+    assert context.bundle.trained_on["num_images"] == 480_000
+    assert context.unseen[1] == "held-out"
+    bundle = dataclasses.replace(context.bundle, trained_on=context.bundle.trained_on | {"names_sha256": "another"})
+    other = registry.Context(context.settings, bundle)
+    registry.check(other, ["reconstruction"])
+    assert "note: the model was trained on other images: scenes has 480000 images of other" in capsys.readouterr().out
+    indices, which = other.unseen
+    assert which == "other"
+    assert len(indices) == 480_000
+    with pytest.raises(UserError, match="--pool=heldout: which images were held out is not known"):
+        registry.check(with_settings(other, pool="heldout"), ["mig"])
+
+
 def test_floors_can_be_left_out(context):
     scores = registry.METRICS["mig"].measure(with_settings(context, floor_seeds=0, seeds=1))
     assert scores["mig"]["floors"] == {}

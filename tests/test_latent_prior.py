@@ -1,5 +1,6 @@
 """The latent prior learns a known distribution, resumes exactly, and refuses checkpoints of other configs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -107,6 +108,14 @@ def test_codes_are_the_encoders_on_training_images(bundle):
     images = pixels.to_unit_range(jnp.asarray(source.fetch(chosen[66:])))
     np.testing.assert_allclose(codes[66:], bundle.encode(images), atol=1e-5)
     assert np.abs(codes - prior_training.training_codes(bundle, 70, seed=1)).max() > 0
+
+
+def test_codes_of_other_images_come_with_a_note(bundle, capsys):
+    other = dataclasses.replace(bundle, trained_on={"num_images": 480_000, "names_sha256": "another"})
+    prior_training.training_codes(other, 2, seed=0)
+    assert "note: the model was trained on other images: scenes has 480000 images of other" in capsys.readouterr().out
+    prior_training.training_codes(bundle, 2, seed=0)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(bundle, tmp_path):

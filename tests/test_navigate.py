@@ -1,5 +1,6 @@
 """The search on a tiny untrained model: resuming, memory of the DDIM gradient, decoders and errors."""
 
+import json
 import shutil
 import signal
 import socket
@@ -266,6 +267,12 @@ def test_the_binary_end_to_end(tiny, tmp_path):
 
     assert results["images"] == "held-out"
     assert results["compile_seconds"] > 0
+
+    record = tmp_path / "checkpoints" / "20" / "data" / "metadata"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"num_images": 9}))
+    other = run_binary(f"--workdir={tmp_path}", *SMALL)
+    assert "note: the model was trained on other images: scenes has 480000 images, not 9" in other.stdout
+    assert report.read_json(folder / "navigation.json")["images"] == "other"
 
     refused = run_binary(f"--workdir={tmp_path}", "--num_directions=11")
     assert refused.returncode == 1

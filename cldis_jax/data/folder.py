@@ -1,5 +1,6 @@
 """Your own images: every JPEG, PNG and WebP file in a directory and its sub-directories."""
 
+import functools
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cldis_jax.data.images import crop_box, to_square
-from cldis_jax.data.source import DataError, Source
+from cldis_jax.data.source import DataError, Source, names_digest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 THREADS = min(8, os.cpu_count() or 1)
@@ -42,7 +43,7 @@ class Folder(Source):
         self.name = f"folder {path}"
         self.image_size, self.channels, self.crop = image_size, channels, crop
         self._pool = ThreadPoolExecutor(THREADS)
-        root = Path(path).expanduser()
+        root = self._root = Path(path).expanduser()
         if not path or not root.is_dir():
             raise DataError(f"data.path={path!r} is not a directory; give the directory that holds your images")
         files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -61,6 +62,11 @@ class Folder(Source):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The folder may move: only the names below it count."""
+        return names_digest(file.relative_to(self._root).as_posix() for file in self.files)
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         return np.stack(list(self._pool.map(self._read, (self.files[i] for i in indices))))

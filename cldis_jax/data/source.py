@@ -1,5 +1,8 @@
 """The interface of an image set: its length, images by index, and factors if they are known."""
 
+import hashlib
+from collections.abc import Iterable
+
 import numpy as np
 
 from cldis_jax.runtime.errors import UserError
@@ -7,6 +10,11 @@ from cldis_jax.runtime.errors import UserError
 
 class DataError(UserError):
     """The images of a config are missing, unreadable or of another kind."""
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """The SHA-256 of a list of names, in this order."""
+    return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
 
 
 class Source:
@@ -23,6 +31,11 @@ class Source:
 
     def __len__(self) -> int:
         return int(np.prod(self.factor_sizes))
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of which images these are: equal digests, equal images at equal indices, by their names."""
+        return names_digest([self.name, str(len(self))])
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` [B], uint8 [B, H, W, C]."""
@@ -47,3 +60,20 @@ class Source:
     def attributes(self, indices: np.ndarray) -> np.ndarray:
         """The attribute labels of the images at `indices` [B], int64 [B, A]; A = 0 for a set without labels."""
         return np.zeros((len(indices), len(self.attribute_names)), np.int64)
+
+
+def identity(source: Source) -> dict[str, int | str]:
+    """What a checkpoint keeps of the images that its model was trained on, as JSON values."""
+    return {"num_images": len(source), "names_sha256": source.digest}
+
+
+def difference(source: Source, record: dict[str, int | str]) -> str:
+    """How the images differ from those that a checkpoint has the `identity` of; empty where they don't.
+
+    What an earlier version did not record is not compared.
+    """
+    if record.get("num_images", len(source)) != len(source):
+        return f"{source.name} has {len(source)} images, not {record['num_images']}"
+    if record.get("names_sha256", source.digest) != source.digest:
+        return f"{source.name} has {len(source)} images of other names"
+    return ""

@@ -19,7 +19,7 @@ from PIL import Image
 from cldis_jax import api, config, data
 from cldis_jax.configs import scenes
 from cldis_jax.method import closed_loop, vae_loss
-from cldis_jax.runtime import checkpoint, partitioning, preemption
+from cldis_jax.runtime import checkpoint, lock, partitioning, preemption
 from cldis_jax.training import moments, program, train, watch
 from cldis_jax.training import workdir as workdirs
 
@@ -166,12 +166,29 @@ def test_results_of_an_earlier_stop_are_not_shown(finished, undrawn, short, tmp_
     assert results["params_sha256"] == finished[1]["params_sha256"]
 
 
-def test_other_images_are_refused(finished, short, monkeypatch):
-    monkeypatch.setattr(type(data.make_source(short.data)), "__len__", lambda self: 100)
+@pytest.mark.parametrize(
+    ("change", "value", "message"),
+    [("__len__", lambda self: 100, "has 100 images, not 480000"), ("digest", "another", "has 480000 images of other")],
+)
+def test_other_images_are_refused(finished, short, monkeypatch, change, value, message):
+    monkeypatch.setattr(type(data.make_source(short.data)), change, value)
     short.train.steps = 12
-    with pytest.raises(data.DataError, match=r"has 100 images, but .* was trained on 480000") as error:
+    with pytest.raises(data.DataError, match=message) as error:
         train.train(short, finished[0])
+    assert f"{finished[0]} was trained on other images" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_second_run_is_refused_before_it_writes(short, tmp_path):
+    with lock.held(tmp_path), pytest.raises(lock.LockError, match="is in use by process"):
+        train.train(short, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_that_orbax_can_not_write_is_refused_before_it_is_made(short, tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match=r"has a \[ in it"):
+        train.train(short, str(tmp_path / "run[1]"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_starts_from_anothers_parameters(undrawn, vae_alone, tmp_path, monkeypatch):
