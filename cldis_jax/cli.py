@@ -1,11 +1,15 @@
 """The start of every command: flags, configs by name, several processes. A mistake of the user becomes one line."""
 
 import ast
+import errno
 import inspect
 import logging as logging_levels
+import os
 import pathlib
 import runpy
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -14,7 +18,10 @@ from ml_collections import config_flags
 
 import cldis_jax
 from cldis_jax import configs
+from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
+
+os.environ["MPLBACKEND"] = "agg"  # that of a notebook, which its children inherit, may not be installed
 
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join other processes, found in the environment of the launcher")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where the environment does not give it")
@@ -22,6 +29,7 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator:
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator: number of this one, from 0")
 
 NO_COMMANDS = ("__init__", "cli", "config")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fail(error: BaseException | str) -> None:
@@ -83,7 +91,17 @@ def _with_config_file(argv: list[str]) -> list[str]:
     return argv
 
 
+def _with_home(argv: list[str]) -> list[str]:
+    """The command line with `~` replaced in every value, also in lists: a shell leaves that of --workdir=~/runs."""
+    found = []
+    for word in argv:
+        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        found.append(flag + equals + ",".join(map(os.path.expanduser, value.split(","))))
+    return found
+
+
 def _parse(argv: list[str]) -> list[str]:
+    argv = [argv[0], *_with_home(argv[1:])]
     try:
         argv = _with_config_file(argv) if "config" in flags.FLAGS else argv
     except UserError as error:
@@ -105,11 +123,34 @@ def _join_processes() -> None:
         raise UserError(f"--coordinator, --num_processes, --process_id: {error}") from error
 
 
+def _accident(error: Exception) -> str:
+    """One line about an accident of the machine, such as a full disk; empty for every other error."""
+    message = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"the disk is full, or the quota: {message}"
+    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
+        return f"a file can't be read or written: {message}"
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, RuntimeError | AssertionError) and "/jax/" in raised_in:
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as reason:  # one of them without a text
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            return f"JAX finds no device for JAX_PLATFORMS={platforms}: {' '.join(str(reason).split())}".rstrip(": ")
+    return ""
+
+
+def _is_for_users(record: logging_levels.LogRecord) -> bool:
+    """Whether a log record is shown: of Orbax only errors, and not those with a traceback, which it raises as well."""
+    return "orbax" not in record.pathname or (record.levelno >= logging_levels.ERROR and not record.exc_info)
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, join the other processes if there are any, and call `main`.
 
-    A `UserError` becomes one line and exit status 1. Every other error keeps its traceback; with --verbosity=1 a
-    `UserError` keeps it too.
+    A `UserError` and an accident of the machine become one line and exit status 1. Every other error keeps its
+    traceback; with --verbosity=1 these keep it too. If nobody reads the output any more, the exit status is that of
+    SIGPIPE.
     """
 
     def guarded(argv):
@@ -117,15 +158,20 @@ def run(main: Callable[[], None]) -> None:
             fail(f"unexpected arguments: {' '.join(argv[1:])}")
         if flags.FLAGS.verbosity <= 0:
             logging.set_verbosity(logging.WARNING)
-        logging.get_absl_handler().addFilter(lambda r: "orbax" not in r.pathname or r.levelno >= logging_levels.ERROR)
+        logging.get_absl_handler().addFilter(_is_for_users)
         try:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
                 _join_processes()
             main()
-        except UserError as error:
-            if logging.get_verbosity() > logging.WARNING:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            report.drop_output()
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        except Exception as error:
+            message = error if isinstance(error, UserError) else _accident(error)
+            if logging.get_verbosity() > logging.WARNING or not str(message):
                 raise
-            fail(error)
+            fail(message)
 
     # --help shows only flags of the command's own file, so these are registered for it.
     for flag in ("config", "workdir", "data_path", "data_dir"):

@@ -92,14 +92,14 @@ def test_a_config_by_name_or_by_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["nothing", "celeba.py", "other/celeba.py", "configs/nothing.py", "/nowhere/own.py:cpu"]
 )
-def test_a_config_that_is_nowhere_names_the_shipped_ones(tmp_path, monkeypatch, text):
+def test_the_error_for_a_missing_config_names_the_shipped_ones(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"there is no such file; the shipped configs are .*celeba, .*scenes") as error:
         cli.find_config(text)
     assert f"--config={text}: " in str(error.value)
 
 
-# Parses several command lines in one process, and prints what each came to.
+# Parses several command lines in one process and prints each result.
 CASES = """
 import sys
 from absl import flags
@@ -174,3 +174,62 @@ def test_the_console_runs_a_command_as_python_does(tmp_path):
     shown = run(*CONSOLE, "main", "--help", cwd=tmp_path)
     assert "--config: " in shown.stdout
     assert "--workdir: " in shown.stdout
+
+
+def test_home_is_meant_by_a_tilde_in_every_flag(command, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    words = [
+        "--workdir=~/runs",
+        "--data_path",
+        "~/images",
+        "--workdirs=~/a,~/b,c~",
+        "--config.data.path=~",
+        "--only=a~",
+    ]
+    assert cli._with_home(words) == [
+        *("--workdir=/home/somebody/runs", "--data_path", "/home/somebody/images"),
+        *("--workdirs=/home/somebody/a,/home/somebody/b,c~", "--config.data.path=/home/somebody", "--on=a~"),
+    ]
+    done = command("raise UserError(config.value.data.path)", "--config=scenes:tiny", "--config.data.path=~/x")
+    assert one_line(done) == "/home/somebody/x"
+
+
+def test_the_matplotlib_of_a_notebook_is_not_asked_for(command, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module_that_is_nowhere")
+    assert one_line(command("import matplotlib; raise UserError(matplotlib.get_backend())")).lower() == "agg"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise OSError(28, 'No space left on device', 'a.json')", "the disk is full, or the quota: [Errno 28]"),
+        (
+            "raise type('E', (Exception,), dict(__module__='tensorflow.python.framework.errors_impl'))('no\\nhost')",
+            "a file can't be read or written: no host",
+        ),
+    ],
+)
+def test_an_accident_of_the_machine_is_one_line(command, body, message):
+    assert one_line(command(body)).startswith(message)
+
+
+@pytest.mark.parametrize("body", ["jnp.zeros(3)", "import jax; jax.devices()"])
+@pytest.mark.parametrize("platform", ["rocm", "cuda"])
+def test_a_device_that_is_not_there_is_one_line(command, monkeypatch, body, platform):
+    if platform == "cuda" and pathlib.Path("/dev/nvidiactl").exists():
+        pytest.skip("there is one")
+    monkeypatch.setenv("JAX_PLATFORMS", platform)
+    assert one_line(command(body)).startswith(f"JAX finds no device for JAX_PLATFORMS={platform}")
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    file = tmp_path / "command.py"
+    file.write_text(COMMAND.format(body="\n    ".join(["for i in range(10**6):", "    print(i)"])))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 141, errors
+    assert errors == ""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import jax
 import numpy as np
@@ -103,6 +104,7 @@ class Bundle:
     ema: train_step.Averages
     step: int
     workdir: str = ""  # where the model was loaded from
+    trained_on: dict[str, int | str] = dataclasses.field(default_factory=dict)  # what is known of it; `data.identity`
 
     def at(self, step: int) -> "Bundle":
         """Another checkpoint of the same workdir, with the same compiled functions.
@@ -112,7 +114,8 @@ class Bundle:
         """
         with checkpoint.Checkpoints(self.workdir, read_only=True) as checkpoints:
             ema, step = checkpoints.restore_ema(abstract_averages(self.config), step)
-        return dataclasses.replace(self, ema=ema, step=step)
+            trained_on = checkpoints.data(step)
+        return dataclasses.replace(self, ema=ema, step=step, trained_on=trained_on)
 
     @property
     def config(self) -> ConfigDict:
@@ -213,10 +216,12 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
     Raises:
       checkpoint.CheckpointError: there is none.
     """
+    workdir = os.path.expanduser(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
         config = checkpoints.config()
         for field, value in (("path", data_path), ("data_dir", data_dir)):
             if value is not None:
                 config.data[field] = value
         ema, step = checkpoints.restore_ema(abstract_averages(config), step)
-    return Bundle(make_functions(config), ema, step, str(workdir))
+        trained_on = checkpoints.data(step)
+    return Bundle(make_functions(config), ema, step, str(workdir), trained_on)

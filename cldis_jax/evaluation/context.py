@@ -70,6 +70,11 @@ class Context:
         return data.make_source(self.bundle.config.data)
 
     @functools.cached_property
+    def difference(self) -> str:
+        """How the images differ from those that the model was trained on; empty where they don't."""
+        return data.difference(self.source, self.bundle.trained_on)
+
+    @functools.cached_property
     def pool(self) -> np.ndarray:
         """The images that samples come from: `num_images` (or all) of the set or of its held-out part, by seed 0."""
         if self.settings.pool == "heldout":
@@ -84,7 +89,12 @@ class Context:
 
     @functools.cached_property
     def unseen(self) -> tuple[np.ndarray, str]:
-        """Images to decode, and what they are: held-out images, or training images if fewer than two are held out."""
+        """Images to decode, and what they are: held-out images, or training images if fewer than two are held out.
+
+        If the model was trained on other images, it is not known which were held out: then all are decoded, as "other".
+        """
+        if self.difference:
+            return np.arange(len(self.source)), "other"
         train, held_out = data.split(len(self.source), self.bundle.config.data.holdout)
         return (held_out, "held-out") if len(held_out) > 1 else (train, "training")
 

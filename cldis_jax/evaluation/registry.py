@@ -4,7 +4,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cldis_jax import api, metrics
+import jax
+
+from cldis_jax import api, data, metrics
 from cldis_jax.evaluation import decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
@@ -50,6 +52,8 @@ def needs_models(context: Context) -> None:
                     f"udr compares models of the same images: data.{field}={theirs!r} in {path}, not {ours!r}"
                 )
         needs_latent(bundle, settings.latent, f"the model in {path}")
+        if settings.pool == "heldout" and (difference := data.difference(context.source, bundle.trained_on)):
+            raise UserError(f"--pool=heldout: the model in {path} was trained on other images: {difference}")
 
 
 def needs_inception(context: Context) -> None:
@@ -150,6 +154,12 @@ def check(context: Context, names: Sequence[str]) -> None:
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:
         raise UserError("--pool=heldout: this model saw every image in training (data.holdout=0)")
     needs_latent(bundle, settings.latent)
+    if context.difference:
+        note = f"the model was trained on other images: {context.difference}"
+        if settings.pool == "heldout":
+            raise UserError(f"--pool=heldout: which images were held out is not known, for {note}")
+        if jax.process_index() == 0:
+            print(f"note: {note}", flush=True)
     for name in names:
         for need in METRICS[name].needs:
             need(context)

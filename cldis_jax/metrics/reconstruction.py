@@ -1,6 +1,6 @@
-"""Pixel metrics of reconstructions, one value an image; images are [B, H, W, C] in [-1, 1], measured on [0, 1].
+"""Pixel metrics of reconstructions, one value per image. Images [B, H, W, C] in [-1, 1] are compared in [0, 1].
 
-Diff-AE, metrics.py and ssim.py: SSIM with an 11x11 Gaussian window of sigma 1.5 and zero padding.
+As in Diff-AE, metrics.py and ssim.py, SSIM has an 11x11 Gaussian window of sigma 1.5 and zero padding.
 """
 
 import jax
@@ -14,7 +14,7 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a dynamic range of 1 [Wang et al. 200
 
 
 def mse(images: jax.Array, reference: jax.Array) -> jax.Array:
-    """Mean squared error on [0, 1], [B]."""
+    """Mean squared error of pixels in [0, 1], [B]."""
     images, reference = _check(images, reference)
     return jnp.mean(jnp.square((images - reference) / 2), axis=(1, 2, 3))
 
@@ -38,7 +38,7 @@ def ssim(images: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def _blur(x: jax.Array) -> jax.Array:
-    """Convolution of every channel with the Gaussian window, zeros beyond the edge."""
+    """Convolution of every channel with the Gaussian window, with zero padding."""
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     window = jnp.asarray(window / window.sum(), x.dtype)
@@ -67,7 +67,7 @@ def _check(*images) -> list[jax.Array]:
             continue
         largest = float(jnp.max(jnp.abs(image)))
         if not np.isfinite(largest):
-            raise ValueError("images hold NaN or infinite values")
+            raise ValueError("images contain NaN or infinite values")
         if largest > LARGEST:
             raise ValueError(f"images must be in [-1, 1], but reach {largest:.0e}")
     return [jnp.asarray(image, jnp.promote_types(image.dtype, jnp.float32)) for image in images]

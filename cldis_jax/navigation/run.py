@@ -66,6 +66,11 @@ def navigate(
     source = data.make_source(bundle.config.data)
     train_indices, heldout_indices = data.split(len(source), bundle.config.data.holdout)
     held_out = len(heldout_indices) >= NUM_NAMED
+    which = "held-out" if held_out else "training"
+    if difference := data.difference(source, bundle.trained_on):
+        which = "other"
+        if jax.process_index() == 0:
+            print(f"note: the model was trained on other images: {difference}", flush=True)
     fresh_indices = data.subset(heldout_indices if held_out else train_indices, factor_probe.NUM_TESTED, seed)
     codes = encode(bundle, latent, source, data.subset(train_indices, config.num_codes, seed))
     fresh = encode(bundle, latent, source, fresh_indices)
@@ -87,7 +92,7 @@ def navigate(
         "ranking": ranking.tolist(),
         "accuracy": measured["accuracy"].tolist(),
         "fresh_pairs": int(measured["count"].sum()),
-        "images": "held-out" if held_out else "training",  # of the fresh pairs and the pictures
+        "images": which,  # of the fresh pairs and the pictures
         "latent": latent,
         "steps": int(found.state.step),
         "compile_seconds": found.compile_seconds,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cldis_jax import api, models
 from cldis_jax.navigation import method
 from cldis_jax.navigation.decoders import make_decoder
-from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report
+from cldis_jax.runtime import checkpoint, config_json, lock, partitioning, preemption, report
 from cldis_jax.runtime.errors import NonFiniteError
 
 SAVES = 20  # checkpoints over the whole search
@@ -105,9 +105,15 @@ class Search:
 
         Raises:
           CheckpointError: the folder holds a search of another config.
+          LockError: another process searches there.
           NonFiniteError: a loss or gradient is not finite; the last good checkpoint is kept.
           SystemExit: a signal asked the search to stop, and it has saved.
         """
+        checkpoint.check_path(folder)
+        with lock.held(folder):
+            return self._fit(folder)
+
+    def _fit(self, folder: str) -> Found:
         config, total = self.config, self.config.train.steps
         checkpoint.claim(folder, config_json.config_to_json(config), "a search")
         replicated = partitioning.replicated(self.mesh)

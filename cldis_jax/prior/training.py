@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cldis_jax import api, data
 from cldis_jax.api.codes import encode
 from cldis_jax.prior import method, store
-from cldis_jax.runtime import checkpoint, config_json, preemption, report
+from cldis_jax.runtime import checkpoint, config_json, lock, preemption, report
 from cldis_jax.runtime.errors import NonFiniteError, UserError
 from cldis_jax.runtime.files import atomic
 
@@ -66,6 +66,8 @@ def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray
       num_images: the most images, a random subset drawn by `seed`; 0: all.
     """
     source = data.make_source(bundle.config.data)
+    if difference := data.difference(source, bundle.trained_on):
+        print(f"note: the model was trained on other images: {difference}", flush=True)
     indices, _ = data.split(len(source), bundle.config.data.holdout)
     if 0 < num_images < len(indices):
         indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
@@ -94,9 +96,16 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
 
     Raises:
       CheckpointError: the workdir holds a prior of another config.
+      LockError: another process trains there.
       NonFiniteError: the loss is not finite; the last good checkpoint is kept.
     """
     folder = store.prior_dir(workdir)
+    checkpoint.check_path(folder)
+    with lock.held(folder):
+        return _fit(folder, bundle, config)
+
+
+def _fit(folder: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
     checkpoint.claim(folder, config_json.config_to_json(config), "a prior")
     codes = jnp.asarray(stored_codes(folder, bundle, config.codes.num_images, config.train.seed))
     mean, std = method.code_moments(np.asarray(codes))

@@ -5,8 +5,10 @@ averages, which evaluation reads), `data` (the position in the data) and `config
 checkpoint appears whole or not at all.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +22,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from cldis_jax.runtime.config_json import config_from_json, config_to_json, differing_fields, upgrade
 from cldis_jax.runtime.errors import UserError
+
+PATTERN_CHARACTERS = "[*?\\"
 
 
 class CheckpointError(UserError):
@@ -43,12 +47,45 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
+def _absolute(path: epath.PathLike) -> epath.Path:
+    path = epath.Path(path)
+    return path if "://" in str(path) else path.absolute()  # which would put a bucket into the current folder
+
+
+def check_path(workdir: epath.PathLike) -> None:
+    """Refuse a folder in which Orbax would write checkpoints that can't be read: it takes the path for a pattern.
+
+    Raises:
+      CheckpointError: the message names the character.
+    """
+    path = str(_absolute(workdir))
+    for character in PATTERN_CHARACTERS:
+        if character in path:
+            raise CheckpointError(f"{path} has a {character} in it, with which checkpoints can't be written; rename it")
+
+
 class Checkpoints:
-    """The checkpoints of one workdir."""
+    """The checkpoints of one workdir.
+
+    Args:
+      keep: so many of the newest are kept, and every multiple of `keep_period` steps.
+
+    Raises:
+      CheckpointError: there is none to read, or the folder can't be used.
+    """
 
     def __init__(self, workdir: str, *, keep: int = 3, keep_period: int = 0, read_only: bool = False):
-        self.directory = epath.Path(workdir).absolute() / "checkpoints"
+        self.directory = _absolute(workdir) / "checkpoints"
+        self._read_back = read_only  # whether a checkpoint of this object was read again after it was written
+        if not read_only:
+            check_path(workdir)
         if read_only and not self.directory.exists():
+            try:
+                self.directory.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except Exception as error:  # a bucket that can't be reached, for one
+                raise CheckpointError(f"{self.directory} can't be read: {_reason(error)}") from error
             raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
         preserve = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_period)] if keep_period else [])
         options = ocp.CheckpointManagerOptions(
@@ -70,19 +107,57 @@ class Checkpoints:
     def save(self, step: int, config: ConfigDict, ema: Any, state: Any = None, data: Any = None) -> None:
         """Start saving; returns as soon as the arrays are copied.
 
+        The first save waits, reads the checkpoint again and compares it, so that no run writes checkpoints in vain.
+
         Args:
           ema: the moving averages, or None.
           state: a struct with a field `ema`, which is left out. Without a state the checkpoint can't be resumed.
           data: the position in the data, as JSON values.
+
+        Raises:
+          CheckpointError: this or the previous save could not be written, or the first one can't be read.
         """
         items = {"config": ocp.args.JsonSave(config_to_json(config))}
+        arrays = {}
         if ema is not None:
-            items["ema"] = ocp.args.StandardSave(ema)
+            arrays["ema"] = ema
         if state is not None:
-            items["state"] = ocp.args.StandardSave(state.replace(ema=None))
+            arrays["state"] = state.replace(ema=None)
             items["data"] = ocp.args.JsonSave(data)
-        with jax.transfer_guard("allow"):
+        items |= {name: ocp.args.StandardSave(values) for name, values in arrays.items()}
+        with jax.transfer_guard("allow"), self._written():
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        if not self._read_back:
+            self.wait()
+            for name, values in list(arrays.items())[:1]:  # one of them is enough
+                self._compare(step, name, values)
+            self._read_back = True
+
+    def _compare(self, step: int, item: str, saved: Any) -> None:
+        """Raise CheckpointError unless the checkpoint holds the bits of `saved` that are on this process's devices."""
+        wanted = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), saved)
+        try:
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted), "config": ocp.args.JsonRestore()})
+            found = self._manager.restore(step, args=args)[item]
+            with jax.transfer_guard("allow"):
+                same = jax.tree.map(_same_bits, saved, found)
+        except Exception as error:  # as in `restore`
+            reason = _reason(error)
+        else:
+            if all(jax.tree.leaves(same)):
+                return
+            reason = "it differs from what was saved"
+        raise CheckpointError(f"the first checkpoint, {self.directory / str(step)}, can't be read again ({reason})")
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turns the errors of a save, which come with the next call, into a CheckpointError."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds for one full disk
+            raise CheckpointError(
+                f"a checkpoint can't be written to {self.directory}; those before it are intact: {_reason(error)}"
+            ) from error
 
     def restore(self, abstract_state: Any) -> tuple[Any, Any, int] | None:
         """(state, data position, step) of the newest checkpoint that can be read; None if there is no checkpoint.
@@ -151,6 +226,13 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint in {self.directory} can be read; see the warnings")
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
 
+    def data(self, step: int) -> dict[str, Any]:
+        """What the checkpoint of a step holds as `data`; nothing for an imported model, or if it can't be read."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore())).data
+        except Exception:  # as in `restore`
+            return {}
+
     def _set_aside(self, steps: list[int]) -> None:
         if not steps:
             return
@@ -168,10 +250,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Return when every save has reached the disk."""
-        self._manager.wait_until_finished()
+        with self._written():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.close()
+        with self._written():
+            self._manager.close()
 
     def __enter__(self):
         return self
@@ -239,7 +323,17 @@ def _on_every_process(ok: bool) -> bool:
 
 
 def _warn_damaged(step: int, error: Exception) -> None:
-    first_line = next(iter(str(error).splitlines()), "")
-    logging.warning(
-        "checkpoint %d can't be read (%s: %s); trying the one before it", step, type(error).__name__, first_line
-    )
+    logging.warning("checkpoint %d can't be read (%s); trying the one before it", step, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """The kind and the first line of an error; the lines of Orbax and TensorStore can be very long."""
+    line = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def _same_bits(saved: jax.Array, found: np.ndarray) -> bool:
+    """Whether `found` holds the bits of the part of `saved` that is on this process's devices."""
+    if not hasattr(saved, "addressable_shards"):
+        return np.asarray(saved).tobytes() == found.tobytes()
+    return all(np.asarray(shard.data).tobytes() == found[shard.index].tobytes() for shard in saved.addressable_shards)

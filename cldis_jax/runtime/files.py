@@ -31,7 +31,7 @@ def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = part.open(mode)
     except OSError as error:
-        raise WriteError(f"{path} can't be written: {error}") from error
+        raise WriteError(f"{path} can't be written: {' '.join(str(error).split())}") from error
     try:
         with file:
             yield file

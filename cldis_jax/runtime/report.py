@@ -1,6 +1,8 @@
 """The output of a run: progress bar, JSON lines, TensorBoard events, result files."""
 
 import json
+import os
+import signal
 import sys
 from typing import Any
 
@@ -18,6 +20,7 @@ class Report:
     def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
         self._enabled = enabled
         self._workdir = epath.Path(workdir)
+        self._unread = False  # nobody reads what is printed
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
@@ -41,7 +44,8 @@ class Report:
                 except json.JSONDecodeError:  # the run was killed while it wrote this line
                     continue
             self.history = [row for row in rows if row["step"] <= step]
-            self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.history))
+            with atomic(self._lines, "w") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in self.history))
 
     def scalars(self, step: int, values: dict[str, float], shown: dict[str, str]) -> None:
         """Write scalars with nine significant digits, enough for a float32, and show the texts in `shown`."""
@@ -56,7 +60,7 @@ class Report:
             self._bar.set_postfix(shown, refresh=False)
         else:
             pairs = "  ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {step}/{self._bar.total}  {pairs}", flush=True)
+            self.say(f"step {step}/{self._bar.total}  {pairs}")
 
     def advance(self, steps: int) -> None:
         if self._enabled and self._terminal:
@@ -77,13 +81,29 @@ class Report:
             write_json(self._workdir / f"{name}.json", values)
 
     def say(self, line: str) -> None:
-        if self._enabled:
+        """Print a line. If nobody reads it (`| head`, a closed terminal), ask the run to stop, as SIGTERM does."""
+        if not self._enabled:
+            return
+        try:
             tqdm.write(line)
+            sys.stdout.flush()
+        except OSError:
+            drop_output()
+            self._unread = True
+        if self._unread and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # somebody waits for it
+            signal.raise_signal(signal.SIGTERM)
 
     def close(self) -> None:
         if self._enabled:
             self._bar.close()
             self._writer.close()
+
+
+def drop_output() -> None:
+    """Send what is printed from now on nowhere; otherwise Python fails once more at its end, when it flushes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def write_json(path: epath.PathLike, values: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The run, top to bottom: mesh, workdir, data, model and state, checkpoints, loop, results."""
 
 import functools
+import os
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from cldis_jax import api, data
 from cldis_jax.api import pictures
 from cldis_jax.config import validate
 from cldis_jax.models import pixels
-from cldis_jax.runtime import checkpoint, config_json, partitioning, preemption, report, visualize
+from cldis_jax.runtime import checkpoint, config_json, lock, partitioning, preemption, report, visualize
 from cldis_jax.training import moments
 from cldis_jax.training import workdir as workdirs
 from cldis_jax.training.program import make_program
@@ -34,11 +35,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Train until `config.train.steps`, from the newest checkpoint in `workdir`; returns the content of `main.json`.
 
     Raises:
-      ConfigError, data.DataError, CheckpointError: before any training.
+      ConfigError, data.DataError, CheckpointError, LockError: before any training.
       watch.NonFiniteError: a loss is not finite; the last good checkpoint is kept.
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
+    workdir = os.path.expanduser(workdir)
+    checkpoint.check_path(workdir)
+    with lock.held(workdir):
+        return _train(config, workdir)
+
+
+def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     steps_per_dispatch, total_steps = config.train.steps_per_dispatch, config.train.steps
 
     # Mesh
@@ -52,6 +60,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     source = data.make_source(config.data)
     train_indices, heldout_indices = data.split(len(source), config.data.holdout)
     unseen_indices = heldout_indices if len(heldout_indices) else train_indices
+    identity = data.identity(source)
     loader = data.training_loader(config, source, train_indices)
     for note in notes(config, len(train_indices)) if is_first else ():
         print(f"note: {note}")
@@ -75,11 +84,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     else:
         train_state, position, start = restored
         train_state = copy(train_state)
-        num_images = position.pop("num_images", len(source))  # earlier versions did not write it
-        if num_images != len(source):
+        record = {name: position.pop(name) for name in identity if name in position}  # earlier versions wrote less
+        if difference := data.difference(source, record):
             raise data.DataError(
-                f"{source.name} has {len(source)} images, but {workdir} was trained on {num_images}: restore "
-                f"these, or continue in a new workdir with --config.init_from={workdir}"
+                f"{workdir} was trained on other images: {difference}; restore these, or continue in a new workdir "
+                f"with --config.init_from={workdir}"
             )
         loader.set_state(position)
 
@@ -103,7 +112,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         watch.flush()  # raises for a loss that is not finite, so such a state is never saved
         measured = partitioning.replicate(mesh, (model(step).ema.z_sem, model(step).ema.z_disen))
         ema = train_state.ema.replace(z_sem=measured[0], z_disen=measured[1])
-        checkpoints.save(step, config, ema, train_state, loader.get_state() | {"num_images": len(source)})
+        checkpoints.save(step, config, ema, train_state, loader.get_state() | identity)
 
     def draw(step):
         if is_first:
@@ -147,8 +156,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         images = source.fetch(some_of(unseen_indices, NUM_RECONSTRUCTED))
         log.result("main", results := _results(config, model(step), images, digest, log))
     finally:
-        log.close()
-        checkpoints.close()
+        try:
+            log.close()
+        finally:
+            checkpoints.close()
     return workdirs.show_results(results, workdir)
 
 

@@ -56,7 +56,7 @@ REFUSED = {
     "NaN": (np.where(ROW == 3, np.nan, codes()), "NaN or infinite"),
     "infinite": (np.where(ROW == 3, -np.inf, codes()), "NaN or infinite"),
     "bfloat16 NaN": (np.where(ROW == 3, np.nan, codes()).astype(ml_dtypes.bfloat16), "NaN or infinite"),
-    "1e300": (codes() * 1e300, r"hold values up to .*e\+300; metrics take at most 1e\+30"),
+    "1e300": (codes() * 1e300, r"contain values up to .*e\+300; metrics take at most 1e\+30"),
     "complex": (codes() + 1j, "real numbers, got dtype complex128"),
     "text": (codes().astype(str), "real numbers, got dtype <U"),
 }
@@ -192,12 +192,12 @@ def test_ordinary_codes_keep_their_type():
 def test_units_become_finite_codes(edge):
     latents = EDGES[edge][:, :, None] * np.ones(2, EDGES[edge].dtype)
     assert np.isfinite(metrics.reduce_units(latents)).all()
-    with pytest.raises(ValueError, match="latents hold NaN"):
+    with pytest.raises(ValueError, match="latents contain NaN"):
         metrics.reduce_units(np.full((4, 2, 2), np.inf, np.float32))
 
 
 def test_kl_that_is_nan_is_refused():
-    with pytest.raises(ValueError, match="kls hold NaN"):
+    with pytest.raises(ValueError, match="kls contain NaN"):
         metrics.udr([codes(), codes()], [np.array([1, np.nan, 1]), np.ones(3)])
 
 
