@@ -283,9 +283,9 @@ def test_readers_of_results_pass_over_a_metric_that_failed(context, tmp_path, mo
     written = json.loads((tmp_path / "evaluate.json").read_text())
     assert list(records.scores(written)) == ["irs/irs"]
     cell = types.SimpleNamespace(evaluation={"seeds": 1, "floor_seeds": 1}, steps=8, metrics=("irs",), weights={})
-    assert records.answers(cell, "z_sem", written)
+    assert records.is_evaluated(cell, "z_sem", written)
     cell.metrics = ("irs", "sap")
-    assert not records.answers(cell, "z_sem", written)
+    assert not records.is_evaluated(cell, "z_sem", written)
     with pytest.raises(UserError, match=r"run cldis_jax\.evaluate"):
         content_tracking_models.read(str(tmp_path / "evaluate.json"))
     monkeypatch.setattr(jax, "process_count", lambda: 2)  # no process may go on without the others
