@@ -82,7 +82,7 @@ def test_parameters_of_one_network_do_not_depend_on_the_others(tiny):
     [
         (
             {"data.image_size": 20, "model.channel_multipliers": (1, 1, 1, 1)},
-            r"image_size=20.*3 times.*channel_multipliers.*; the nearest sizes that fit are 16 and 24$",
+            r"image_size=20.*3 times.*channel_multipliers.*; the nearest sizes that fit are 16 and 32$",
         ),
         (
             {"data.image_size": 20, "model.encoder_multipliers": (1, 1, 1, 1)},
