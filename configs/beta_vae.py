@@ -1,11 +1,12 @@
-"""Baseline: the beta-VAE alone, beta KL without capacity, on rendered scenes (other sets: --config.data.source=SOURCE).
+"""Baseline: the beta-VAE alone with C = 0, on rendered scenes. Other sets: --config.data.source=SOURCE.
 
     python -m cldis_jax.main --config=configs/beta_vae.py --workdir=runs/beta_vae
     python -m cldis_jax.main --config=configs/beta_vae.py:cpu --workdir=runs/beta_vae_cpu
 
-The first trains on one GPU at 64 px; not run by us. The second trains on two CPU cores at 32 px; expect a DCI of
+The first trains at 64 px on one GPU; not run by us. The second trains at 32 px on two CPU cores. Expect a DCI of
 z_disen of .28 (three seeds, docs/studies/cpu). Sizes: configs/small_images.py.
-With annealed capacity: --config.feedback.mode=anneal --config.feedback.max_capacity=25.
+
+For an annealed capacity add --config.feedback.mode=anneal --config.feedback.max_capacity=25.
 """
 
 from ml_collections import ConfigDict

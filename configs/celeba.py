@@ -1,11 +1,11 @@
-"""CL-Dis on CelebA, 64x64, the D2C crop of Diff-AE: the preset `paper`, with the network of Diff-AE's celeba64.
+"""CL-Dis on CelebA, 64x64, with Diff-AE's D2C crop: the preset `paper`, with the network of Diff-AE's celeba64.
 
     tfds build celeb_a --file_format=array_record
     python -m cldis_jax.main --config=configs/celeba.py --workdir=gs://BUCKET/celeba
 
 A TPU v4-8 or 4 GPUs (Diff-AE's own run: 4x 2080Ti). Steps: Diff-AE's 72M images. Not run by us.
-`configs/celeba.py:full,best` has the preset `best` with the same network, and `celeba.py:cpu` is as in
-configs/small_images.py: `best`, 32 px and a small network.
+`configs/celeba.py:full,best` is the preset `best` with the same network. The other sizes are those of
+configs/small_images.py: `configs/celeba.py:cpu` is `best` at 32 px with a small network.
 """
 
 from ml_collections import ConfigDict

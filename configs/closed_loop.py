@@ -1,6 +1,6 @@
-"""The two presets that every config builds on, `paper` and `best`, and why a config departs from its preset.
+"""The presets `paper` and `best`. Every config starts from one of them; REASONS explains what a config changes.
 
-`python -m cldis_jax.describe --config=configs/scenes.py --diff` prints the departures of a config with these reasons.
+`python -m cldis_jax.describe --config=configs/scenes.py --diff` prints the changes of a config with these reasons.
 """
 
 from collections.abc import Callable
@@ -12,31 +12,31 @@ from cldis_jax.runtime.errors import UserError
 
 
 def paper() -> ConfigDict:
-    """CL-Dis as the paper states it, 64 px.
+    """CL-Dis as the paper states it, for 64 px. Not run by us at its full size.
 
-    Stated: eps-prediction and AdaGN, both Diff-AE's; the penalty beta |KL - C|; a KL as distillation; a C that the
-    diffusion side sets. Left open, and here in the plainest reading: C follows the information that the denoiser
-    recovers (`progress`); the reconstruction is a sum over pixels; L_dt weighs 1e-3, for all units and from the first
-    step on; no code is swapped. These are the values of configs/default.py. Not run by us at its full size.
+    The paper states: eps-prediction and AdaGN, both from Diff-AE; the penalty beta |KL - C|; a KL as distillation; a C
+    that the diffusion side sets. Where it leaves a question open, this preset takes the simplest answer: C follows the
+    information that the denoiser recovers (`progress`); the reconstruction is a sum over pixels; L_dt has weight 1e-3
+    for all units from the first step on; codes are not swapped. These are the values of configs/default.py.
     """
     return default.get_config()
 
 
 def best() -> ConfigDict:
-    """CL-Dis as our studies on rendered scenes chose it (docs/studies/cpu, docs/studies/long), 64 px.
+    """CL-Dis with the choices of our studies on rendered scenes (docs/studies/cpu, docs/studies/long), for 64 px.
 
-    The denoiser predicts v and reads z by cross-attention. C follows what z adds to the denoiser (`gain`). The penalty
-    is a hinge; L_vae is a mean over pixels, with two antithetic samples. z_sem starts standardised. At first L_dt alone
-    moves it, and L_dt leaves out the units that the teacher does not use. These are the settings for 64 px and 100,000
-    steps; configs/small_images.py has those of other sizes.
+    The denoiser predicts v, and cross-attention conditions it on z. C follows the contribution of z to the denoiser
+    (`gain`). The penalty is a hinge. L_vae is a mean over pixels, with two antithetic samples. z_sem starts with mean 0
+    and variance 1; at first L_dt alone trains it. L_dt leaves out the units that the teacher does not use. The settings
+    are for 100,000 steps at 64 px; configs/small_images.py has those of other sizes.
     """
     config = default.get_config()
     config.preset = "best"
     config.diffusion.prediction = "v"
-    config.model.conditioning = "cross_attention"  # with the paper's AdaGN, two thirds of the DCI (docs/studies/cpu)
+    config.model.conditioning = "cross_attention"  # the paper's AdaGN reaches two thirds of the DCI (docs/studies/cpu)
     config.model.standardize_z_sem = True
     config.vae.capacity_form = "hinge"
-    config.vae.beta = 64.0  # the prices of 32 px for four times the pixels
+    config.vae.beta = 64.0  # 4 times the value of 32 px, as there are 4 times as many pixels
     config.vae.beta_min = 8.0
     config.vae.antithetic = True
     side, channels = config.data.get_oneway_ref("image_size"), config.data.get_oneway_ref("channels")
@@ -55,7 +55,7 @@ PRESETS: dict[str, Callable[[], ConfigDict]] = {"paper": paper, "best": best}
 
 
 def make(preset: str) -> ConfigDict:
-    """A preset by its name.
+    """The preset `preset`.
 
     Raises:
       UserError: there is no such preset.
@@ -66,7 +66,7 @@ def make(preset: str) -> ConfigDict:
 
 
 def diffae_alone(config: ConfigDict) -> ConfigDict:
-    """The Diff-AE of a config of the closed loop: no VAE, no distillation, Diff-AE's clipping and its z_sem of 512."""
+    """Change a config to Diff-AE alone: no VAE, no distillation, Diff-AE's clipping and a z_sem of 512."""
     config.model.latent_dim = 512
     config.vae.weight = 0.0
     config.distillation.weight = 0.0
@@ -74,62 +74,62 @@ def diffae_alone(config: ConfigDict) -> ConfigDict:
     return config
 
 
-# Why a config has another value than a preset. The key is a field, `field=value` where a value has a reason of its own,
-# or a section with a dot at its end. The most exact key counts.
+# Why a config has another value than a preset. A key is a field, `field=value` for the reason of a single value, or a
+# section with a dot at its end. The most specific key counts.
 REASONS = {
     "preset": "the other preset",
     "data.": "the data set",
-    "data.image_size": "the size of the images that this network is made for",
-    "data.batch_size": "as many images as the network and the machine of this size train on well",
+    "data.image_size": "the image size of this network",
+    "data.batch_size": "a batch that suits the network and the machine of this size",
     "data.holdout": "these images are kept for evaluation",
     "data.threads": "image files are slower to read than rendered images",
     "data.prefetch": "image files are slower to read than rendered images",
     "data.flip": "Diff-AE's recipe for photographs",
     "model.": "a network of this size",
-    "model.latent_dim": "natural images vary in more ways than rendered sets",
-    "model.latent_dim=512": "Diff-AE's own z_sem, which need not be small",
-    "model.conditioning": "the denoiser reads z unit by unit: DCI .43, with AdaGN .28 (docs/studies/cpu)",
-    "model.conditioning=adagn": "the paper's (Diff-AE's) conditioning, and the faster one",
-    "model.standardize_z_sem": "where units are weighed, a unit of z_sem that starts small is never used",
+    "model.latent_dim": "natural images have more factors than rendered ones",
+    "model.latent_dim=512": "Diff-AE's z_sem, which need not be small",
+    "model.conditioning": "each unit of z becomes a token: DCI .43, with AdaGN .28 (docs/studies/cpu)",
+    "model.conditioning=adagn": "the conditioning of the paper (Diff-AE), which is faster",
+    "model.standardize_z_sem": "with weigh_units a unit of z_sem that starts small is never used",
     "model.standardize_z_sem=False": "Diff-AE's own initial weights; `cpu` was chosen before this option existed",
     "model.dropout": "a short run of a small network does not overfit",
-    "model.narrow_groups": "with few channels, Diff-AE's 32 groups normalise single channels, and colour is lost",
-    "diffusion.prediction": "a short run that predicts eps learns to ignore z; one that predicts v does not",
-    "diffusion.prediction=eps": "the paper's (Diff-AE's) target",
+    "model.narrow_groups": "with few channels Diff-AE's 32 groups have one channel each, and colour is lost",
+    "diffusion.prediction": "a short run with eps learns to ignore z; a short run with v does not",
+    "diffusion.prediction=eps": "the target of the paper (Diff-AE)",
     "diffusion.weight": "beta-VAE alone: there is no Diff-AE",
-    "diffusion.decode_steps": "a smoke test draws no good pictures",
+    "diffusion.decode_steps": "a smoke test needs no good pictures",
     "vae.base_channels": "a network of this size",
     "vae.hidden_dim": "a network of this size",
-    "vae.weight": "a mean over pixels, as L_diff is: else L_vae drowns the denoiser's gradient in q_phi",
+    "vae.weight": "a mean over pixels, as L_diff is; a sum would dominate the denoiser's gradient in q_phi",
     "vae.weight=0.0": "Diff-AE alone: there is no VAE",
     "vae.weight=1.0": "the sum over pixels, the paper's objective",
     "vae.beta=4.0": "the beta of a plain beta-VAE (Higgins et al. 2017)",
-    "vae.beta": "the price of a nat above C; it grows with the number of pixels",
-    "vae.beta_min": "the price of a nat below C; it grows with the number of pixels",
-    "vae.capacity_form": "|KL - C| rewards a weak VAE for nats that carry nothing; the hinge does not",
+    "vae.beta": "the penalty of a nat above C; it grows with the number of pixels",
+    "vae.beta_min": "the penalty of a nat below C; it grows with the number of pixels",
+    "vae.capacity_form": "|KL - C| rewards a weak VAE for a KL without information; the hinge does not",
     "vae.capacity_form=absolute": "the paper's penalty, beta |KL - C|",
-    "vae.antithetic": "a less noisy gradient: without it the third hue may never be encoded in a long run",
-    "vae.antithetic=False": "one sample, the paper's form; `cpu` was chosen before this option existed",
-    "distillation.weight": "a light L_dt lets z_sem encode more than its teacher; a short run needs the teacher more",
+    "vae.antithetic": "less noise in the gradient; without it a long run may never encode the third hue",
+    "vae.antithetic=False": "one sample, as in the paper; `cpu` was chosen before this option existed",
+    "distillation.weight": "with a small weight z_sem can encode more than its teacher; a short run needs a larger one",
     "distillation.weight=0.0": "one branch alone: there is nothing to distil",
-    "distillation.weigh_units": "z_sem keeps the units that the teacher does not use for what the teacher leaves out",
-    "distillation.weigh_units=False": "the plain KL, all units alike; `cpu` was chosen before this option existed",
-    "distillation.listen_steps=0": "the plain reading: every loss acts from the first step on",
-    "distillation.listen_steps": "else z_sem first learns, in units of its own, what z_disen will encode later",
-    "feedback.mode": "C follows what z adds to the denoiser, which closes the loop through z",
-    "feedback.mode=progress": "the plainest reading of the paper: C follows the information that the denoiser recovers",
-    "feedback.mode=fixed": "beta-VAE alone: nothing sets C",
-    "feedback.max_capacity": "C_max is about what the factors of the images need, in nats",
+    "distillation.weigh_units": "z_sem can use the units that the teacher does not use",
+    "distillation.weigh_units=False": "the plain KL, with equal weights; `cpu` was chosen before this option existed",
+    "distillation.listen_steps=0": "the simplest form: every loss acts from the first step on",
+    "distillation.listen_steps": "without it z_sem encodes factors in other units, before z_disen encodes them",
+    "feedback.mode": "C follows the contribution of z to the denoiser, which closes the loop through z",
+    "feedback.mode=progress": "the simplest reading of the paper: C follows the information that the denoiser recovers",
+    "feedback.mode=fixed": "beta-VAE alone: there is no feedback",
+    "feedback.max_capacity": "about the nats that the factors of the images need",
     "feedback.max_capacity=25.0": "the C_max of Burgess et al. 2018",
     "feedback.max_capacity=0.0": "C = 0 is the plain beta-VAE",
     "feedback.lead_capacity": "the VAE needs its first nats before they can help the denoiser",
-    "feedback.lead_capacity=0.0": "the plain reading: C starts at 0",
-    "feedback.reference=1.0": "the plain reading, C_max where the signal is 1; a short run needs C to rise sooner",
-    "feedback.reference": "how fast C rises: slow enough that one unit opens after the other",
-    "feedback.swap_probability": "in a short run the denoiser must move q_phi too, or floor and wall share units",
-    "feedback.swap_steps": "swapping is needed only until floor and wall have a unit each",
+    "feedback.lead_capacity=0.0": "the simplest form: C starts at 0",
+    "feedback.reference=1.0": "the simplest form, C = C_max at a signal of 1; in a short run C must rise sooner",
+    "feedback.reference": "C must rise slowly enough for the units to become active one after another",
+    "feedback.swap_probability": "in a short run L_diff must train q_phi too; else floor and wall share units",
+    "feedback.swap_steps": "swapping is needed until floor and wall have one unit each",
     "train.steps": "the length of the run",
-    "train.learning_rate": "a small network in a short run trains well at 1e-3; Diff-AE's 1e-4 is for large ones",
+    "train.learning_rate": "1e-3 suits a small network in a short run; Diff-AE's 1e-4 is for large ones",
     "train.ema_decay": "the average must be shorter than the run",
     "train.clip_scope": "Diff-AE's recipe: one norm over all networks",
     "train.log_every": "the length of the run",
@@ -140,6 +140,6 @@ REASONS = {
 
 
 def reason(name: str, value: object) -> str | None:
-    """Why the field `name` has `value` in a shipped config, from `REASONS`; None where no reason is written down."""
+    """Why the field `name` has `value` in a shipped config, from `REASONS`; None if there is no reason."""
     section = name.partition(".")[0] + "."
     return next((REASONS[key] for key in (f"{name}={value}", name, section) if key in REASONS), None)

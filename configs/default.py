@@ -1,7 +1,7 @@
-"""Every field of a run, with its meaning. The other configs set only what differs.
+"""Every config field and its meaning. The other configs set only the fields that differ.
 
-Marks in the comments: [paper] is stated by CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640). [choice] is our
-decision where the paper leaves the question open; the alternatives are named beside it.
+[paper] marks a value that CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640) states. [choice] marks our decision
+where the paper leaves the question open; the comment names the alternatives.
 """
 
 from ml_collections import ConfigDict
@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """A complete config: the preset `paper` on rendered scenes of 64 px, with the network of Diff-AE's celeba64."""
     config = ConfigDict()
-    config.preset = "paper"  # paper | best, of configs/closed_loop.py: what the config builds on; a label
+    config.preset = (
+        "paper"  # paper | best: the preset in configs/closed_loop.py that the config starts from; only a label
+    )
     config.profile_steps = ""  # "start-stop": steps to trace for TensorBoard's profiler, e.g. "100-105"
-    config.init_from = ""  # a workdir whose parameters a new run starts from (e.g. an imported Diff-AE)
+    config.init_from = ""  # workdir with the initial parameters of a new run, e.g. an imported Diff-AE
 
     config.data = ConfigDict()
     config.data.source = "scenes"  # scenes | sprites | folder | tfds | cars3d | mpi3d
@@ -20,38 +22,38 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # folder: the root of the images; cars3d, mpi3d: the published files
     config.data.data_dir = ""  # tfds: the folder of the prepared sets (empty: TFDS's own default)
     config.data.crop = "center"  # center | d2c (CelebA: the 128x128 box centred at row 121, column 89)
-    config.data.image_size = 64  # pixels a side, after crop and resize
+    config.data.image_size = 64  # pixels per side, after crop and resize
     config.data.channels = 3  # 3, or 1 for grey and binary sets
     config.data.batch_size = 128  # global, over all hosts and devices
     config.data.flip = False  # random horizontal flips, on the device
-    config.data.holdout = 0.0  # share of the images that training never sees, chosen by a fixed permutation
-    config.data.threads = 2  # reader threads a host
+    config.data.holdout = 0.0  # share of images held out from training, chosen by a fixed permutation
+    config.data.threads = 2  # reader threads per host
     config.data.prefetch = 4  # batches read ahead
 
     config.model = ConfigDict()
     config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 for rendered sets, 32 for faces]
     config.model.embed_dim = 512  # width of the time embedding
     config.model.base_channels = 64
-    config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net: one level each; the resolution halves between levels
+    config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net: one level per entry; the resolution halves between levels
     config.model.encoder_multipliers = (1, 2, 4, 8, 8)  # semantic encoder
-    config.model.num_res_blocks = 2  # a level; the U-Net's decoder has one more
+    config.model.num_res_blocks = 2  # per level; the U-Net's decoder has one more
     config.model.attention_resolutions = (16,)  # feature-map sides with self-attention (the middle always has it)
     config.model.num_heads = 1
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
-    config.model.token_dim = 16  # cross_attention: width of the token that each scalar of z becomes
-    config.model.standardize_z_sem = False  # E_sem's head starts so that z_sem has mean 0 and variance 1 [choice]
+    config.model.token_dim = 16  # cross_attention: width of a token; each scalar of z becomes one token
+    config.model.standardize_z_sem = False  # initialise E_sem's head so that z_sem has mean 0, variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
-    config.model.narrow_groups = False  # True: no group norm of a single channel [choice]; False: Diff-AE's 32 groups
+    config.model.narrow_groups = False  # True: no group of a single channel [choice]; False: Diff-AE's 32 groups
     config.model.remat = False  # recompute each residual block in the backward pass: less memory, more time
 
     config.diffusion = ConfigDict()
-    config.diffusion.weight = 1.0  # 0: no Diff-AE (beta-VAE alone)
+    config.diffusion.weight = 1.0  # lambda_diff; 0: no Diff-AE (beta-VAE alone)
     config.diffusion.prediction = "eps"  # eps [paper: Diff-AE] | v [choice: a short run with eps ignores z]
     config.diffusion.num_steps = 1000
     config.diffusion.beta_start = 1e-4  # linear schedule
     config.diffusion.beta_end = 2e-2
-    config.diffusion.decode_steps = 20  # DDIM steps of training's pictures, and the default of `edit` and `sample`
+    config.diffusion.decode_steps = 20  # DDIM steps of the pictures in training; the default of `edit` and `sample`
 
     config.vae = ConfigDict()
     config.vae.weight = 1.0  # lambda_vae: 1 is the sum over pixels; 0: no VAE (Diff-AE alone)
@@ -59,7 +61,7 @@ def get_config() -> ConfigDict:
     # absolute [paper]: beta |KL - C|. hinge [choice]: beta relu(KL - C) + beta_min KL
     config.vae.capacity_form = "absolute"
     config.vae.beta_min = 1.0  # hinge only
-    config.vae.antithetic = False  # decode mu - sigma eps as well as mu + sigma eps: a less noisy gradient [choice]
+    config.vae.antithetic = False  # decode mu - sigma eps too, which makes the gradient less noisy [choice]
     config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
     config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
     config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks
@@ -69,22 +71,22 @@ def get_config() -> ConfigDict:
     config.distillation.weight = 1e-3  # lambda_dt; 0: no distillation
     config.distillation.form = "kl"  # kl | mse | softmax [choice]
     config.distillation.schedule = "constant"  # constant | adaptive: scaled by the teacher's KL / C_max
-    config.distillation.sigma_floor = 0.1  # kl: added in quadrature to the posterior's standard deviation
-    config.distillation.weigh_units = False  # kl, mse: weigh each unit by the teacher's KL, at most 1 nat [choice]
-    config.distillation.listen_steps = 0  # first steps in which L_diff does not move z_sem, only L_dt does [choice: 0]
+    config.distillation.sigma_floor = 0.1  # kl: the variance is sigma^2 + sigma_floor^2
+    config.distillation.weigh_units = False  # kl, mse: weight of a unit = the teacher's KL, at most 1 nat [choice]
+    config.distillation.listen_steps = 0  # in the first listen_steps steps only L_dt trains z_sem [choice: 0]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()
     config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats
     config.feedback.lead_capacity = 0.0  # C_lead, nats: C at the start
-    config.feedback.ema_decay = 0.99  # of the signal u, a step (gain: ema_decay ** every a measurement)
+    config.feedback.ema_decay = 0.99  # of the averaged signal, per step (gain: ema_decay ** every per measurement)
     config.feedback.reference = 1.0  # the signal's value at which C reaches C_max
     config.feedback.anneal_steps = 100_000  # anneal: steps from C_lead to C_max
     config.feedback.every = 10  # gain: steps between measurements
-    config.feedback.probe_size = 16  # gain: samples measured
-    config.feedback.encode_noisy = False  # the VAE encodes x_t in place of x_0
-    config.feedback.swap_probability = 0.0  # of a sample: the denoiser reads z_disen in place of z_sem [choice: 0]
+    config.feedback.probe_size = 16  # gain: samples per measurement
+    config.feedback.encode_noisy = False  # the VAE encodes x_t instead of x_0
+    config.feedback.swap_probability = 0.0  # probability that z_disen replaces z_sem in a sample [choice: 0]
     config.feedback.swap_steps = 0  # swap only in the first steps (0: in all)
 
     config.train = ConfigDict()
@@ -92,7 +94,7 @@ def get_config() -> ConfigDict:
     config.train.seed = 0
     config.train.learning_rate = 1e-4  # Adam, constant [paper: Diff-AE]; the small networks of small_images.py: 1e-3
     config.train.clip_norm = 1.0
-    config.train.clip_scope = "branch"  # branch: each network by itself | global: one norm over all [Diff-AE]
+    config.train.clip_scope = "branch"  # branch: the norm of each network | global: one norm over all [Diff-AE]
     config.train.ema_decay = 0.9999
     config.train.precision = "auto"  # activations: auto (bfloat16 on accelerators, float32 on CPU) | float32 | bfloat16
     config.train.steps_per_dispatch = 1  # optimiser steps in one jitted call (lax.scan); above 1 slow on CPU
@@ -103,8 +105,8 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1_000
-    config.checkpoint.keep = 3  # the latest ones
-    config.checkpoint.keep_period = 0  # and every one at a multiple of this step (0: none)
+    config.checkpoint.keep = 3  # the latest checkpoints
+    config.checkpoint.keep_period = 0  # also keep every checkpoint at a multiple of this step (0: none)
 
     config.sharding = ConfigDict()
     config.sharding.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices along each axis; -1: the rest

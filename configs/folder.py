@@ -1,8 +1,8 @@
-"""CL-Dis on your own images: any tree of JPEG, PNG or WebP files.
+"""CL-Dis on your own images: JPEG, PNG and WebP files in a folder and its sub-folders.
 
     python -m cldis_jax.main --config=configs/folder.py --config.data.path=PHOTOS --workdir=runs/photos
 
-64 px, one GPU; not run by us. On a laptop `configs/folder.py:cpu`: 32 px and a small network. Sizes and presets:
+64 px, one GPU; not run by us. On a laptop use `configs/folder.py:cpu`: 32 px and a small network. Sizes and presets:
 configs/small_images.py.
 """
 
@@ -17,5 +17,5 @@ def get_config(argument: str = "full") -> ConfigDict:
     config.data.holdout = 0.05
     config.model.latent_dim = 16
     if config.preset == "best":
-        config.feedback.max_capacity = 20.0  # how many nats your images need is not known beforehand
+        config.feedback.max_capacity = 20.0  # a guess, because the number of nats that your images need is not known
     return config

@@ -2,7 +2,7 @@
 
     python -m cldis_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
-launch/quickstart.sh runs it; the README shows what it draws and scores.
+launch/quickstart.sh runs this config. The README shows its pictures and scores.
 """
 
 from ml_collections import ConfigDict

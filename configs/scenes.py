@@ -1,4 +1,4 @@
-"""CL-Dis on rendered scenes with the factors of Shapes3D; needs no data.
+"""CL-Dis on rendered scenes with the factors of Shapes3D. It needs no data.
 
     python -m cldis_jax.main --config=configs/scenes.py --workdir=runs/scenes
     python -m cldis_jax.main --config=configs/scenes.py:long --workdir=runs/scenes_long
@@ -12,7 +12,7 @@
     tiny              16 px, a smoke test, under a minute           no number
     long,paper        `long` with the preset `paper`                not run by us
 
-The studies hold 5 % of the factor combinations out of training.
+The studies hold out 5 % of the factor combinations from training.
 """
 
 from ml_collections import ConfigDict

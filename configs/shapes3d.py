@@ -1,4 +1,4 @@
-"""CL-Dis on Shapes3D (TFDS), 64x64. Training sees every image, as in the literature.
+"""CL-Dis on Shapes3D (TFDS), 64x64. Training uses every image, as in the literature.
 
     tfds build shapes3d --file_format=array_record
     python -m cldis_jax.main --config=configs/shapes3d.py --workdir=runs/shapes3d

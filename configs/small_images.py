@@ -1,16 +1,16 @@
-"""CL-Dis on small images: what the configs of such data sets share.
+"""CL-Dis on small images: the sizes and presets that the configs of such data sets share.
 
     python -m cldis_jax.main --config=configs/small_images.py:cpu --config.data.source=SOURCE --workdir=DIR
 
-The argument is `SIZE` or `SIZE,PRESET` (`full` and `best` where it is left out):
+The argument is `SIZE` or `SIZE,PRESET`; the defaults are `full` and `best`:
 
     full   64 px, 100,000 steps; one GPU. Not run by us
     long   32 px and a small network, 18,000 steps; two CPU cores
     cpu    the same for 6,000 steps; two CPU cores, ten minutes
     tiny   16 px, 60 steps; a smoke test, under a minute
 
-`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies/cpu, docs/studies/long). `paper` has the same
-networks, batch, steps and learning rate at each size, and the method of `closed_loop.paper()`.
+`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies/cpu, docs/studies/long). At each size `paper` has
+the same networks, batch, steps and learning rate as `best`, and the method of `closed_loop.paper()`.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def get_config(argument: str = "full") -> ConfigDict:
 
 
 def parse(argument: str, preset: str = "best") -> tuple[str, str]:
-    """(size, preset) of `SIZE` or `SIZE,PRESET`; `preset` is the one where none is named.
+    """(size, preset) of `SIZE` or `SIZE,PRESET`. The default preset is `preset`.
 
     Raises:
       UserError: there is no such size or preset.
@@ -67,11 +67,11 @@ def one_gpu(config: ConfigDict) -> None:
 
 
 def small_network(config: ConfigDict) -> None:
-    """32 px in patches of 4 x 4: few layers on 8 x 8 positions."""
+    """32 px in patches of 4 x 4: few layers with 8 x 8 positions."""
     config.data.image_size = 32
     config.data.batch_size = 16
     config.model.patch_size = 4
-    config.model.base_channels = 48  # as many as a patch has values: with fewer, v-prediction cannot copy the noise
+    config.model.base_channels = 48  # the number of values in a patch; with fewer, v-prediction cannot copy the noise
     config.model.embed_dim = 64
     config.model.encoder_multipliers = (1, 1)
     config.model.attention_resolutions = (8,)
@@ -123,13 +123,13 @@ def steps_60(config: ConfigDict) -> None:
     config.checkpoint.every_steps = 20
 
 
-# --- The method at each size: for the preset `best` alone, which has the settings of `full` ---
+# --- The method at each size, for the preset `best` alone. `closed_loop.best()` has the settings of `full` ---
 
 
-def prices_of_32_pixels(config: ConfigDict) -> None:
-    """A quarter of the pixels, a quarter of the prices of a nat."""
-    config.vae.beta = 16.0  # while C binds, one unit opens after the other
-    config.vae.beta_min = 2.0  # at 1 or less a hue may fill two units; at 4 the third hue may never be encoded
+def penalties_of_32_pixels(config: ConfigDict) -> None:
+    """A quarter of the penalties at 64 px, because there are a quarter of the pixels."""
+    config.vae.beta = 16.0  # while C limits the KL, the units become active one after another
+    config.vae.beta_min = 2.0  # at 1 or less a hue may take two units; at 4 the third hue may never be encoded
 
 
 def listen_4_000(config: ConfigDict) -> None:
@@ -138,28 +138,30 @@ def listen_4_000(config: ConfigDict) -> None:
 
 def listen_and_swap_2_000(config: ConfigDict) -> None:
     config.distillation.listen_steps = 2_000
-    config.feedback.swap_steps = 2_000  # by then floor and wall have a unit each
+    config.feedback.swap_steps = 2_000  # by then floor and wall have one unit each
 
 
 def short_run(config: ConfigDict) -> None:
-    """What 6,000 steps need: more from the teacher, and a denoiser that moves q_phi too."""
+    """For 6,000 steps: a larger weight of L_dt, and swapping, so that L_diff also trains q_phi."""
     config.distillation.weight = 1e-3
     config.feedback.reference = 1.0
-    config.feedback.swap_probability = 0.5  # with one sample of z_disen, floor and wall part only so on every seed
-    config.vae.antithetic = False  # this and the next two are younger than the tables of docs/studies/cpu
+    config.feedback.swap_probability = (
+        0.5  # else (with one sample of z_disen) some seeds do not separate floor and wall
+    )
+    config.vae.antithetic = False  # this option and the next two did not exist for the tables of docs/studies/cpu
     config.distillation.weigh_units = False
     config.model.standardize_z_sem = False
 
 
 def smoke_test(config: ConfigDict) -> None:
-    """60 steps in which every loss is active from the first one."""
+    """60 steps, with every loss from the first step on."""
     config.model.conditioning = "adagn"
     config.distillation.listen_steps = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What a size changes in a preset. No two functions of a size set the same field."""
+    """The changes of a size to a preset. No two functions of a size set the same field."""
 
     scale: tuple[Change, ...]
     best: tuple[Change, ...]
@@ -167,7 +169,7 @@ class Size:
 
 SIZES = {
     "full": Size((one_gpu,), ()),
-    "long": Size((small_network, steps_18_000), (prices_of_32_pixels, listen_4_000)),
-    "cpu": Size((small_network, steps_6_000), (prices_of_32_pixels, short_run, listen_and_swap_2_000)),
-    "tiny": Size((tiny_network, steps_60), (prices_of_32_pixels, short_run, smoke_test)),
+    "long": Size((small_network, steps_18_000), (penalties_of_32_pixels, listen_4_000)),
+    "cpu": Size((small_network, steps_6_000), (penalties_of_32_pixels, short_run, listen_and_swap_2_000)),
+    "tiny": Size((tiny_network, steps_60), (penalties_of_32_pixels, short_run, smoke_test)),
 }

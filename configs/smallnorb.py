@@ -1,4 +1,4 @@
-"""CL-Dis on smallNORB (TFDS), 64x64. Training sees every image, as in the literature.
+"""CL-Dis on smallNORB (TFDS), 64x64. Training uses every image, as in the literature.
 
     tfds build smallnorb --file_format=array_record
     python -m cldis_jax.main --config=configs/smallnorb.py --workdir=runs/smallnorb

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains on one machine with NVIDIA GPUs: one process, all of the machine's GPUs.
+# Trains on one machine with NVIDIA GPUs: one process uses all GPUs.
 #
 #   bash launch/gpu.sh [--dry-run] --config=FILE --workdir=DIR [--config.field=value ...]
 #
 #   bash launch/gpu.sh --config=configs/celeba.py --workdir=runs/celeba --config.data.data_dir=/data/tfds
 #   CUDA_VISIBLE_DEVICES=0,1 bash launch/gpu.sh --config=configs/scenes.py --workdir=runs/scenes
 #
-# Running it again resumes. SIGTERM and Ctrl-C save a checkpoint first.
+# The same command resumes a run. SIGTERM and Ctrl-C save a checkpoint first.
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
 config='' workdir=''

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains the closed loop on rendered scenes in minutes, on any CPU, and shows what came out: a table and pictures.
+# Trains the closed loop on rendered scenes in minutes, on any CPU. Prints a table and writes pictures.
 #
 #   bash launch/quickstart.sh [WORKDIR] [--config.field=value ...]
 #
-# WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events and main.json. Safe to run
-# again: a stopped run goes on where it was, a finished one only prints its table. PYTHON names the interpreter that
-# .venv is made from (default python3; 3.11 or newer).
+# WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events and main.json. The same command
+# continues a stopped run; for a finished run it only prints the table. PYTHON is the interpreter for .venv (default
+# python3; 3.11 or newer).
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
 workdir=
@@ -24,5 +24,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 workdir=${workdir:-$PWD/runs/quickstart}
 echo "Everything goes to $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
 echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$(quote "$workdir")"
-# exec: a signal to this script reaches the run, which then saves.
+# With exec a signal to this script reaches the run, which then saves.
 exec python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}

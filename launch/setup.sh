@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the environment that everything else here runs in; sourced by the other scripts or run by itself.
+# Makes the environment of all other scripts. They source this file; it also runs alone.
 #
-#   bash launch/setup.sh          .venv in the repository's root, with the package and its tests' tools
+#   bash launch/setup.sh          makes .venv in the repository's root, with the package and the tools of the tests
 #   EXTRAS=test,gpu bash launch/setup.sh
 #
-# PYTHON  the interpreter to build .venv from (default python3; 3.11 or newer)
-# EXTRAS  extras of setup.cfg to install, comma-separated (default test; gpu and tpu bring jax's own plugins)
+# PYTHON  the interpreter for .venv (default python3; 3.11 or newer)
+# EXTRAS  extras of setup.cfg to install, comma-separated (default test; gpu and tpu include jax's plugins)
 #
-# Installs only when something changed: .venv/.installed-EXTRAS holds a digest of setup.cfg and pyproject.toml.
-# Sourced, it leaves the caller in the repository's root with .venv first in PATH.
+# It installs only after a change: .venv/.installed-EXTRAS contains a digest of setup.cfg and pyproject.toml. After
+# `source` the caller is in the repository's root, and .venv is first in PATH.
 set -euo pipefail
 
 abort() {
@@ -25,9 +25,9 @@ setup() {
   fi
 
   if [[ ! -x .venv/bin/python ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-    command -v "$python" >/dev/null || abort "there is no '$python' here; install Python 3.11 or newer, or name one with PYTHON=..."
+    command -v "$python" >/dev/null || abort "there is no '$python' here; install Python 3.11 or newer, or set PYTHON=..."
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-      abort "$("$python" --version 2>&1) is too old; Python 3.11 or newer is needed (name another one with PYTHON=...)"
+      abort "$("$python" --version 2>&1) is too old; Python 3.11 or newer is needed (set PYTHON=... to use another one)"
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
       abort "$python has no venv; on Debian and Ubuntu: apt-get install $("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     echo "setup: making .venv with $("$python" --version)" >&2

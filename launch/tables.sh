@@ -4,15 +4,15 @@
 #   bash launch/tables.sh [--dry-run] --table=main|ablation|celeba --out=DIR [options]
 #
 # Options
-#   --scale=cpu|long|full  the small study, the same for three times as long, or the paper's sizes (default cpu)
-#   --jobs=N           cells at a time on this machine (default 1)
-#   --gpus             job i has GPU i of this machine to itself
-#   --machines=M       machines that share DIR, each running this very command
-#   --machine=J        which of them this one is, 0 to M-1; the table is complete when all are through
+#   --scale=cpu|long|full  the small study, the same with three times the steps, or the paper's sizes (default cpu)
+#   --jobs=N           cells that run at the same time on this machine (default 1)
+#   --gpus             job i uses GPU i of this machine alone
+#   --machines=M       number of machines that run this command with the same DIR (default 1)
+#   --machine=J        the number of this machine, 0 to M-1; the table is complete when all machines have finished
 #   --only=REGEX, --seeds=N, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
-#                      passed on to python -m cldis_jax.tables; paths are absolute
+#                      passed to python -m cldis_jax.tables; paths must be absolute
 #
-# Running it again runs only what is missing.
+# The same command again runs only the missing cells.
 #
 #   bash launch/tables.sh --table=main --out=results --jobs=2
 #   sbatch --array=0-3 --gres=gpu:8 --wrap 'bash launch/tables.sh --table=celeba --out=/scratch/celeba --scale=full
@@ -60,9 +60,9 @@ failed=0
 if ((dry_run)); then
   echo wait
 else
-  trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM # the cells save what they have
+  trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM # the cells save a checkpoint
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
-  wait # a signal ends the waits above before the cells have saved
+  wait # after a signal the waits above end before the cells have saved
 fi
-((failed == 0)) || { echo "tables.sh: a job failed; its message is above. Running this again goes on from there." >&2 && exit 1; }
+((failed == 0)) || { echo "tables.sh: a job failed; its message is above. The same command again continues from there." >&2 && exit 1; }
 run "${tables[@]}" --collect

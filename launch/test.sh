@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sets up .venv if need be, checks style with ruff, runs the tests.
+# Makes .venv if needed, checks the style with ruff and runs the tests.
 #
 #   bash launch/test.sh [pytest arguments]      e.g. tests/models, -k capacity, -m slow
 #
-# TEST_PROCESSES  pytest workers (default 2; 0 runs in this process). A file's tests stay on one worker, so that what it
-#                 compiles once is compiled once.
+# TEST_PROCESSES  pytest workers (default 2; 0 runs the tests in this process). One worker runs all tests of a file, so
+#                 that programs of a file are compiled once.
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
 case ${1:-} in -h | --help) usage && exit ;; esac

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice: TPU VMs got through a queued resource, the same command on every worker.
+# Trains on a Cloud TPU slice: requests TPU VMs as a queued resource and runs the same command on every worker.
 #
 #   bash launch/tpu_vm.sh [--dry-run] ACTION --name=NAME --zone=ZONE [options] [--config.field=value ...]
 #
 # ACTION
-#   train    all of it: create, setup, run; after a preemption again, until the run has finished
-#   create   ask for the slice, unless it is there, and wait for it     needs --type
+#   train    create, setup and run; after a preemption again, until the run has finished
+#   create   request the slice, unless it exists, and wait for it       needs --type
 #   setup    copy the committed code (HEAD) to every worker, install it
-#   run      train on all workers; resumes what WORKDIR holds           needs --config, --workdir
-#   delete   give the slice back
+#   run      train on all workers; resumes the run in WORKDIR           needs --config, --workdir
+#   delete   delete the slice
 # Options
 #   --type=TYPE         v4-32, v5litepod-16, v5p-128, v6e-8, ...
 #   --config=FILE       configs/celeba.py, ...
-#   --workdir=gs://...  on Google Cloud Storage: the workers share nothing else, and it outlives them
-#   --project=PROJECT   default: gcloud's own
+#   --workdir=gs://...  on Google Cloud Storage, because the workers share no disk and lose theirs on preemption
+#   --project=PROJECT   default: gcloud's default
 #   --spot, --reserved  the kind of capacity (default: on demand)
 #   --version=VERSION   the VM's image (default: the one for TYPE)
-#   --retries=N         failures without a preemption, or of gcloud itself, after which it gives up (default 3)
+#   --retries=N         most failures without a preemption, or of gcloud, before the script gives up (default 3)
 #
 #   bash launch/tpu_vm.sh train --name=cldis --zone=us-central2-b --type=v4-32 --spot \
 #     --config=configs/celeba.py --workdir=gs://BUCKET/celeba
@@ -66,23 +66,23 @@ abort() {
   exit 1
 }
 
-# observe STATE: sets `state` of the request, empty when there is none; STATE stands for it in a dry run. What gcloud
-# can't say (no network, no permission) is no answer: it is asked again, and in the end the script gives up.
+# observe STATE: sets `state` to the state of the request, or to '' if there is no request; in a dry run to STATE. If
+# gcloud fails (no network, no permission) the query is repeated up to `retries` times; then the script gives up.
 observe() {
   local describe=(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format="value(state.state)")
-  local complaint unanswered=0
+  local errors failed_queries=0
   state=$1
   if ((dry_run)); then
     quote "${describe[@]}"
     return
   fi
-  complaint=$(mktemp)
-  until state=$("${describe[@]}" 2>"$complaint") || grep -q NOT_FOUND "$complaint"; do
-    ((++unanswered <= retries)) || abort "gcloud can't say how $name is: $(<"$complaint")"
-    note "gcloud can't say how $name is; asking again"
+  errors=$(mktemp)
+  until state=$("${describe[@]}" 2>"$errors") || grep -q NOT_FOUND "$errors"; do
+    ((++failed_queries <= retries)) || abort "gcloud can't say how $name is: $(<"$errors")"
+    note "gcloud can't say how $name is; trying again"
     sleep "$poll_seconds"
   done
-  rm "$complaint"
+  rm "$errors"
 }
 
 create() {
@@ -94,8 +94,8 @@ create() {
           --accelerator-type="$type" --runtime-version="$version" ${capacity[@]+"${capacity[@]}"} ||
           abort "the request for $type in $zone was refused; gcloud's message is above"
         ;;
-      SUSPENDING | SUSPENDED) # preempted: such a request never comes back
-        note "$name was preempted; asking for another slice"
+      SUSPENDING | SUSPENDED) # preempted: this request never becomes active again
+        note "$name was preempted; requesting another slice"
         delete || true
         ;;
       FAILED) abort "the request for $type failed; see: gcloud compute tpus queued-resources describe $name --zone=$zone" ;;
@@ -124,8 +124,8 @@ sudo apt-get -o DPkg::Lock::Timeout=600 install -y -qq python3.11-venv; }; \
 mkdir -p cldis_jax; tar -xzf cldis_jax.tar.gz -C cldis_jax; PYTHON=python3.11 EXTRAS=tpu bash cldis_jax/launch/setup.sh"
 }
 
-# A dropped connection does not end the run (tee -p outlives it); the next one waits for it at the lock, and then finds
-# it finished or resumes it.
+# A lost connection does not end the run (because of tee -p). The next run waits at the lock until it has ended, and
+# resumes it unless it has finished.
 train() {
   local command
   command=$(quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" \
@@ -149,6 +149,6 @@ case $action in
       fi
       sleep "$poll_seconds"
     done
-    note "finished; the slice is still there: bash launch/tpu_vm.sh delete --name=$name --zone=$zone gives it back"
+    note "finished; the slice still exists; to delete it: bash launch/tpu_vm.sh delete --name=$name --zone=$zone"
     ;;
 esac

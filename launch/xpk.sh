@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Trains on TPU slices of a GKE cluster through xpk (pip install xpk; needs gcloud, kubectl and docker).
+# Trains on TPU slices of a GKE cluster with xpk (pip install xpk; it needs gcloud, kubectl and docker).
 #
 #   bash launch/xpk.sh [--dry-run] ACTION --cluster=CLUSTER --zone=ZONE [options] [--config.field=value ...]
 #
 # ACTION
-#   cluster  make the cluster or bring it to this size                 needs --type
-#   run      start the workload, unless it runs; resumes what WORKDIR holds   needs --name, --type, --config, --workdir
-#   list     the cluster's workloads
+#   cluster  create the cluster or change its size                     needs --type
+#   run      start the workload, unless it runs; resumes the run in WORKDIR   needs --name, --type, --config, --workdir
+#   list     list the workloads of the cluster
 #   delete   stop the workload                                         needs --name
 # Options
-#   --name=NAME         the workload
+#   --name=NAME         the name of the workload
 #   --type=TYPE         a TPU slice: v4-32, v5litepod-16, v5p-128, v6e-8, ...
-#   --slices=N          slices of that type (default 1)
+#   --slices=N          number of slices of this type (default 1)
 #   --config=FILE       configs/celeba.py, ...
-#   --workdir=gs://...  on Google Cloud Storage: the pods share nothing else
-#   --project=PROJECT   default: gcloud's own
-#   --image=IMAGE       what the code is laid into: Python 3.11 or newer (default python:3.12)
-#   --restarts=N        restarts after preemptions and lost nodes (default 100)
-#   --spot              spot capacity
+#   --workdir=gs://...  on Google Cloud Storage, because the pods share no disk
+#   --project=PROJECT   default: gcloud's default
+#   --image=IMAGE       the base image, with Python 3.11 or newer (default python:3.12)
+#   --restarts=N        most restarts after preemptions and lost nodes (default 100)
+#   --spot              use spot capacity
 #
 #   bash launch/xpk.sh run --cluster=pods --zone=us-east5-b --name=celeba --type=v6e-16 \
 #     --config=configs/celeba.py --workdir=gs://BUCKET/celeba
 #
-# What runs is the committed code (HEAD).
+# The workload runs the committed code (HEAD).
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
 action='' cluster='' zone='' name='' type='' config='' workdir='' slices=1 image=python:3.12 restarts=100
@@ -58,8 +58,8 @@ fi
 where=(--cluster="$cluster" --zone="$zone" ${where[@]+"${where[@]}"})
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Whether a workload of this name waits or runs.
-alive() {
+# Succeeds if a workload of this name is queued or running.
+is_active() {
   local status list
   for status in QUEUED RUNNING; do
     list=(xpk workload list "${where[@]}" --filter-by-job="$name" --filter-by-status="$status")
@@ -74,17 +74,17 @@ alive() {
 
 start() {
   local code="${TMPDIR:-/tmp}/cldis_jax-$name" command
-  if alive; then
-    note "$name waits or runs already"
+  if is_active; then
+    note "$name is already queued or running"
     return
   fi
   run rm -rf "$code"
-  run git clone --quiet --depth=1 "file://$PWD" "$code" # without .venv, runs and what is not committed
-  # exec: SIGTERM before a preemption reaches the run itself, which then saves.
+  run git clone --quiet --depth=1 "file://$PWD" "$code" # without .venv, runs/ and uncommitted changes
+  # With exec the SIGTERM before a preemption reaches the run, which then saves.
   command="export EXTRAS=tpu JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); bash launch/setup.sh && exec .venv/bin/$(
     quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
   )"
-  run xpk workload delete "${where[@]}" --workload="$name" --force # what is left of a finished one
+  run xpk workload delete "${where[@]}" --workload="$name" --force # delete a finished workload of this name
   run xpk workload create "${where[@]}" --workload="$name" --tpu-type="$type" --num-slices="$slices" \
     ${capacity[@]+"${capacity[@]}"} --base-docker-image="$image" --script-dir="$code" --max-restarts="$restarts" \
     --termination-grace-period-seconds=120 --command="$command"

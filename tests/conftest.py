@@ -5,7 +5,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/jax"))
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # a test compiles longer than it runs
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests take longer to compile than to run
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture
 def tiny():
-    """The smallest closed loop, as a config of the test's own."""
+    """A config of the smallest closed loop. Each test gets its own copy."""
     return scenes.get_config("tiny")
 
 
 @pytest.fixture(scope="module")
 def undrawn():
-    """From here to the end of the file trainings draw no pictures, which take longer than their few steps."""
+    """No training draws pictures until the end of the file: pictures take longer than a few steps."""
     from cldis_jax.api import pictures
     from cldis_jax.runtime import visualize
 
@@ -37,7 +37,7 @@ def undrawn():
 
 @pytest.fixture(scope="session")
 def untrained_workdir(tmp_path_factory):
-    """A workdir with a checkpoint of the tiny closed loop: random, but with nothing at zero that would hide z."""
+    """A workdir with a checkpoint of the tiny closed loop. No parameter is zero, so that z has effects."""
     from cldis_jax.method import train_step
     from cldis_jax.runtime import checkpoint
     from tests import random_params

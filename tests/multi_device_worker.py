@@ -1,6 +1,6 @@
 """Three steps of one small closed loop on several mesh shapes, compared with one device; prints JSON.
 
-Run by test_multi_device.py in a process of its own, which XLA_FLAGS give eight virtual devices.
+test_multi_device.py runs this file in a process of its own with eight virtual devices (XLA_FLAGS).
 """
 
 import json
@@ -26,7 +26,7 @@ def small_config():
 
 
 def run(shape, start=None):
-    """Losses, final parameters on the host, first state on the host, and facts of the layout."""
+    """(losses, final parameters on the host, first state on the host, facts about the layout)."""
     config = small_config()
     config.sharding.mesh.data, config.sharding.mesh.fsdp = shape
     program = make_program(config, partitioning.make_mesh(config, jax.devices()[: shape[0] * shape[1]]))
@@ -42,7 +42,7 @@ def run(shape, start=None):
         given = jax.tree.leaves(state)
         state, scalars = program.update(state, partitioning.to_global(batch, program.batch_sharding))
         losses.append({name: float(value) for name, value in scalars.items()})
-    donated = all(leaf.is_deleted() for leaf in given)  # of the last step; the first state is still looked at
+    donated = all(leaf.is_deleted() for leaf in given)  # of the last step, because the first state is still used
     facts = {"donated": donated, "traces": program.update._cache_size(), "split": split, "shards": sorted(shards)}
     return losses, jax.device_get(state.params), start, facts
 

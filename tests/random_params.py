@@ -1,4 +1,4 @@
-"""Parameters as large as training leaves them, none at zero; by NumPy, for compiling a draw for each takes a minute."""
+"""Random parameters of realistic size, none at zero. NumPy draws them: compiling the draws in JAX takes a minute."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from cldis_jax.method import train_step
 
 
 def draw(shapes, seed=0):
-    """Random arrays in place of a tree's leaves: kernels by their fan-in, scales near one, biases near zero."""
+    """Random arrays for the leaves of a tree: kernels scaled by their fan-in, scales near 1, biases near 0."""
     rng = np.random.default_rng(seed)
 
     def leaf(path, shape):
@@ -21,7 +21,7 @@ def draw(shapes, seed=0):
 
 
 def bundle(config, step=0, **moments):
-    """A Bundle of random parameters; `moments` of z_sem and z_disen where they matter."""
+    """A Bundle with random parameters and the given `moments` of z_sem and z_disen."""
     functions = api.make_functions(config)
     shapes = jax.eval_shape(lambda: train_step.create_state(functions.networks, config).ema)
     zeros = train_step.Moments.zeros(config.model.latent_dim)

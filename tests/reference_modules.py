@@ -1,4 +1,4 @@
-"""PyTorch modules with the module names and the layout of the reference Diff-AE, for the tests of the importer."""
+"""PyTorch modules with the module names and the layout of the reference Diff-AE, to test the importer."""
 
 import math
 
@@ -19,7 +19,7 @@ def resized(x, resize):
 
 
 class Res(nn.Module):
-    """A residual block; `embed` 0 makes it the encoder's, of one convolution."""
+    """A residual block. With embed = 0 it is the block of the encoder, which has one convolution."""
 
     def __init__(self, inputs, outputs, embed=0, latent=0, resize=None):
         super().__init__()
@@ -143,7 +143,7 @@ class TimeEmbed(nn.Module):
 
 
 class DiffAE(nn.Module):
-    """The U-Net, holding its semantic encoder (and its latent net) as the reference does."""
+    """The U-Net. As in the reference, it contains the semantic encoder (and the latent net)."""
 
     def __init__(self, config, latent_net=None):
         super().__init__()
@@ -186,7 +186,7 @@ class DiffAE(nn.Module):
 
 
 def randomise(module, seed):
-    """Every parameter random, those that start at zero too, at a scale that keeps activations of order one."""
+    """Make every parameter random, also those that start at zero, with a scale that keeps activations near 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():

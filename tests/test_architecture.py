@@ -31,11 +31,11 @@ ALLOWED = {
     "evaluation": ("navigation", "metrics", "api", *BASICS),
     "planning": ("training", "config", "configs", "api", *BASICS),
     "diffae_import": ("prior", "config", "api", *BASICS),
-    # Its two studies of the metric are commands of their own, hence cli.
+    # cli, because its two studies of the metric are commands.
     "study": ("evaluation", "navigation", "metrics", "config", "configs", "cli", "api", *BASICS),
 }
 ALLOWED["door"] = tuple(ALLOWED)
-# Libraries that are used through one place -> the files that may import them.
+# Library -> the files that may import it.
 ONLY_IN = {
     "orbax": {"runtime/checkpoint.py"},
     "torch": {"runtime/torch_files.py", "metrics/weights.py"},
@@ -115,18 +115,18 @@ def test_a_room_imports_only_the_rooms_below_it(importer):
 
 
 def test_cli_imports_the_api_late():
-    """Else a wrong flag is answered after seconds."""
+    """Otherwise the error message for a wrong flag takes seconds."""
     early = [imported for module, imported, at_the_top in arrows() if module == "cldis_jax.cli" and at_the_top]
     assert {room(imported) for imported in early} <= {"runtime", "configs"}
 
 
-def test_there_is_no_circle():
+def test_there_is_no_import_cycle():
     for level in (room, str):
         graph = {}
         for module, imported, _ in arrows():
             if level(module) != level(imported):
                 graph.setdefault(level(module), set()).add(level(imported))
-        graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+        graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
@@ -146,7 +146,7 @@ def test_no_file_is_long():
 
 
 def test_what_a_command_refuses_is_a_user_error():
-    """Where a command checks its flags itself. Any other error would reach the user as a traceback."""
+    """In the flag checks of a command. Users would see any other error as a traceback."""
     raised = [
         f"{name}, line {node.lineno}: {ast.unparse(node.exc.func)}"
         for name in cli.commands()

@@ -92,14 +92,14 @@ def test_a_config_by_name_or_by_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["nothing", "celeba.py", "other/celeba.py", "configs/nothing.py", "/nowhere/own.py:cpu"]
 )
-def test_a_config_that_is_nowhere_names_the_shipped_ones(tmp_path, monkeypatch, text):
+def test_the_error_for_a_missing_config_names_the_shipped_ones(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"there is no such file; the shipped configs are .*celeba, .*scenes") as error:
         cli.find_config(text)
     assert f"--config={text}: " in str(error.value)
 
 
-# Parses several command lines in one process, and prints what each came to.
+# Parses several command lines in one process and prints each result.
 CASES = """
 import sys
 from absl import flags

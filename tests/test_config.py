@@ -1,4 +1,4 @@
-"""Every config is valid and says what it should; every bad value gets one line that names it."""
+"""Every config is valid and has the intended values. Every bad value raises an error that names it in one line."""
 
 import importlib
 import inspect
@@ -70,7 +70,7 @@ def test_every_reason_is_of_a_field():
 
 
 def test_presets():
-    """paper: what the paper states. best: what the studies chose. Their labels are the choices of the field."""
+    """paper: the values that the paper states. best: the choices of the studies."""
     paper, best = closed_loop.paper(), closed_loop.best()
     assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
     assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
@@ -84,7 +84,7 @@ def test_presets():
 
 
 @pytest.mark.parametrize("name", ["celeba", "ffhq128", "horse128", "bedroom128"])
-def test_the_photographs_have_the_papers_preset_but_for_data_network_and_steps(name):
+def test_photographs_have_the_papers_preset_except_data_network_and_steps(name):
     config, paper = fields(load(name)), fields(closed_loop.paper())
     changed = {field for field in config if config[field] != paper[field]}
     assert config["preset"] == "paper"
@@ -93,8 +93,8 @@ def test_the_photographs_have_the_papers_preset_but_for_data_network_and_steps(n
 
 
 @pytest.mark.parametrize("size", list(small_images.SIZES))
-def test_the_papers_preset_at_every_size_changes_scale_alone(size):
-    """Networks, images, and length and rate of the run are those of `best` at that size; the method is the paper's."""
+def test_the_papers_preset_at_every_size_changes_only_the_scale(size):
+    """Networks, images, steps and learning rate are those of `best` at this size. The method is the paper's."""
     ours, paper = fields(scenes.get_config(f"{size},paper")), fields(closed_loop.paper())
     best = fields(scenes.get_config(size))
     changed = {field for field in ours if ours[field] != paper[field]}
@@ -145,10 +145,10 @@ def test_the_command_line_takes_a_size_and_a_preset():
     assert "18000" in rows["train.steps"]
     assert "diffusion.prediction" not in rows
     best = subprocess.run([*words, "--against=best"], capture_output=True, text=True)
-    assert "the paper's (Diff-AE's) target" in best.stdout
+    assert closed_loop.REASONS["diffusion.prediction=eps"] in best.stdout
 
 
-def test_celeba_takes_the_other_preset_with_the_same_network():
+def test_celeba_has_both_presets_with_the_same_network():
     best = celeba.get_config("full,best")
     assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "v", 32)
     assert best.model.channel_multipliers == ffhq128.closed_loop.paper().model.channel_multipliers
@@ -195,21 +195,21 @@ def test_bad_values_are_named(tiny, field, value, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_vae_alone_can_not_listen_to_a_diffusion_model(tiny):
+def test_a_vae_alone_can_not_follow_a_diffusion_model(tiny):
     tiny.diffusion.weight = 0.0
     with pytest.raises(config_module.ConfigError, match="anneal or fixed"):
         config_module.validate(tiny)
 
 
 @pytest.mark.parametrize("steps", ["20", "0-5", "7-7", "a-b", "50-70", "3-6"])
-def test_steps_to_profile_are_a_range_that_the_run_meets(tiny, steps):
-    """60 steps, two in one dispatch, so that it never stands at step 3."""
+def test_profile_steps_must_be_steps_of_the_run(tiny, steps):
+    """60 steps with two per dispatch: no dispatch starts at step 3."""
     tiny.profile_steps, tiny.train.steps_per_dispatch = steps, 2
     with pytest.raises(config_module.ConfigError, match=r"0 < start < stop <= 60 .*, start a multiple of 2"):
         config_module.validate(tiny)
 
 
-def test_the_checkpoints_that_are_kept_fall_on_a_dispatch(tiny):
+def test_kept_checkpoints_must_be_at_the_end_of_a_dispatch(tiny):
     tiny.train.steps_per_dispatch, tiny.checkpoint.keep_period = 4, 10
     with pytest.raises(config_module.ConfigError, match=r"keep_period=10 is not a multiple of .*dispatch=4"):
         config_module.validate(tiny)
@@ -217,7 +217,7 @@ def test_the_checkpoints_that_are_kept_fall_on_a_dispatch(tiny):
     config_module.validate(tiny)
 
 
-def test_the_softmax_of_all_units_weighs_none_of_them(tiny):
+def test_the_softmax_form_takes_no_unit_weights(tiny):
     tiny.distillation.weigh_units = True
     config_module.validate(tiny)
     tiny.distillation.form = "softmax"
@@ -225,10 +225,10 @@ def test_the_softmax_of_all_units_weighs_none_of_them(tiny):
         config_module.validate(tiny)
 
 
-def test_where_the_denoiser_may_teach_the_vae_both_losses_are_means_over_pixels():
-    """Else the sum over pixels drowns L_diff in q_phi. Also where the images are of another size than the file's.
+def test_with_swapping_both_losses_are_means_over_pixels():
+    """A sum over pixels would dominate L_diff in q_phi. The mean must also follow another image size.
 
-    Swapping is one flag away in the longer runs of configs/small_images.py, which go without.
+    The longer runs of configs/small_images.py do not swap, but a flag switches it on.
     """
     small = [module.get_config(size) for module in (scenes, sprites) for size in ("full", "long", "cpu", "tiny")]
     published = [load(name) for name in ("cars3d", "dsprites", "folder", "mpi3d", "shapes3d", "smallnorb")]
@@ -239,6 +239,6 @@ def test_where_the_denoiser_may_teach_the_vae_both_losses_are_means_over_pixels(
         np.testing.assert_allclose(config.vae.weight, 1 / values, rtol=1e-12)
         config.data.image_size, config.data.channels = 128, 1
         np.testing.assert_allclose(config.vae.weight, 1 / 128**2, rtol=1e-12)
-        config.vae.weight = 0.25  # one's own holds
+        config.vae.weight = 0.25  # a value of the user's own is kept
         config.data.image_size = 64
         assert config.vae.weight == 0.25

@@ -1,4 +1,4 @@
-"""Edits against a model simple enough to know the answer, image files of every kind, and the command itself."""
+"""Edits with a model whose results are known, image files of every kind, and the command itself."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 class Additive:
-    """A stand-in for a Bundle whose picture is x_T + z on one row of pixels; z is the picture's first row."""
+    """A stand-in for a Bundle with images of 1x4 pixels: z is half the image, and the decoder returns x_T + z."""
 
     image_shape = (1, 4, 1)
     has_diffusion = True
@@ -128,7 +128,7 @@ def test_a_vae_alone_edits_through_its_decoder(untrained_workdir):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with images of unlike sizes and modes, and a file that is none."""
+    """A folder with images of different sizes and modes, and a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     ramp = np.linspace(0, 255, 40 * 30).astype(np.uint8).reshape(40, 30)
@@ -147,7 +147,7 @@ def test_files_of_every_mode(photos):
     assert images.shape == (4, 16, 16, 3)
     assert np.abs(images).max() <= 1
     np.testing.assert_allclose(images[1], images[3], atol=0.02)
-    assert image_files.read(files, 8, 1, "d2c").shape == (4, 8, 8, 1)  # CelebA's crop is for CelebA's size alone
+    assert image_files.read(files, 8, 1, "d2c").shape == (4, 8, 8, 1)  # only images of CelebA's size get CelebA's crop
     assert image_files.find(f"{photos}/grey.png,{photos}/photo.jpg") == [photos / "grey.png", photos / "photo.jpg"]
 
 
@@ -225,7 +225,7 @@ def test_command_line(untrained_workdir, photos, tmp_path):
     for stem in ("grey", "photo", "clear", "sixteen"):
         for kind in ("set", "inferred_x_T", "random_x_T"):
             assert Image.open(out / f"{stem}_{kind}.png").size == (16, 16)
-        assert Image.open(out / f"{stem}_traverse.gif").n_frames == 6  # there and back
+        assert Image.open(out / f"{stem}_traverse.gif").n_frames == 6  # forward and back
     assert (out / "grey_to_photo.png").exists()
     assert set(results["reconstruction_mse"]) == {"inferred x_T", "random x_T"}
 

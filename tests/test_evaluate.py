@@ -1,4 +1,4 @@
-"""The evaluation: its protocol on known codes, and the binary end to end on a tiny run."""
+"""The evaluation: the protocol with known codes, and the command end to end on a tiny run."""
 
 import csv
 import dataclasses
@@ -105,7 +105,7 @@ cli.run(evaluate.main)
 
 @pytest.mark.parametrize("metrics", ["mig", pytest.param("mig,content_tracking", marks=pytest.mark.slow)])
 def test_last_and_best_of_the_checkpoints_kept(workdir, tmp_path, metrics):
-    """In one run, while checkpoints vanish: that of step 2 is listed, but no longer there."""
+    """Checkpoints may vanish during a run: the checkpoint of step 2 is listed but no longer exists."""
     steps = [4, 8]
     small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=1", "--num_tracked=1", "--floor_seeds=0")
     asked = (f"--metrics={metrics}", "--step=last,best", f"--workdir={workdir}", f"--out={tmp_path}")
@@ -153,7 +153,7 @@ def test_scores_without_flags(context, tmp_path):
         run.evaluate(context.bundle, [], settings)
 
 
-def test_a_step_that_is_not_there_or_not_ranked_is_one_clear_line(workdir, tmp_path):
+def test_a_missing_or_unranked_step_is_one_clear_line(workdir, tmp_path):
     for arguments, message in (
         ("--step=5", r"checkpoints kept: [4, 8]"),
         ("--step=last,best", "must be one of factor_vae"),
@@ -185,12 +185,12 @@ def test_bad_input_is_one_clear_line(workdir):
         ("content_tracking", {"directions": "navigation"}, "cldis_jax.navigate"),
     ],
 )
-def test_what_is_missing_is_said_before_any_work(context, metric, settings, message):
+def test_missing_inputs_are_errors_before_any_work(context, metric, settings, message):
     with pytest.raises(UserError, match=message):
         registry.check(with_settings(context, **settings), [metric])
 
 
-def test_other_data_or_another_latent_is_said_before_any_work(context, workdir):
+def test_other_data_or_another_latent_is_an_error_before_any_work(context, workdir):
     small = with_config(context, {"workdirs": (workdir,)}, image_size=32)
     with pytest.raises(ValueError, match=r"models of the same images: data\.image_size=\d+ in .*, not 32"):
         registry.check(small, ["udr"])
@@ -208,7 +208,7 @@ def test_one_direction_is_too_few(context, monkeypatch):
         registry.check(context, ["content_tracking"])
 
 
-def test_weights_of_another_network_are_said_before_any_work(context, tmp_path):
+def test_weights_of_another_network_are_an_error_before_any_work(context, tmp_path):
     path = str(tmp_path / "other.npz")
     np.savez(path, weight=np.zeros(3))
     with pytest.raises(UserError, match="not the Inception weights expected"):
@@ -217,7 +217,7 @@ def test_weights_of_another_network_are_said_before_any_work(context, tmp_path):
         registry.check(with_settings(context, lpips_weights=(path,)), ["reconstruction"])
 
 
-def test_images_that_lpips_cannot_take_are_said_before_any_work(context, monkeypatch):
+def test_images_that_lpips_cannot_take_are_an_error_before_any_work(context, monkeypatch):
     monkeypatch.setattr(registry.lpips, "load_weights", lambda *paths: {})
     small = with_config(context, {"lpips_weights": ("file",)}, image_size=16)
     with pytest.raises(ValueError, match="31 pixels a side or more, this model's have 3 channels and 16 pixels"):
@@ -309,7 +309,7 @@ def test_the_untrained_floor_is_of_unit_deviation_and_another_encoder(context):
     assert np.abs(first - second).max() > 0.1
 
 
-def test_draws_come_from_the_pool_without_repetition(context):
+def test_samples_come_from_the_pool_without_repetition(context):
     drawn = context.draw(200, seed=0)
     assert len(np.unique(drawn)) == 200
     assert np.isin(drawn, context.pool).all()
@@ -317,7 +317,7 @@ def test_draws_come_from_the_pool_without_repetition(context):
     assert (drawn != context.draw(200, seed=1)).any()
 
 
-def test_the_heldout_pool_is_what_training_did_not_see(context):
+def test_the_heldout_pool_has_no_training_images(context):
     held_out = with_settings(context, pool="heldout", num_images=0, seeds=1)
     _, expected = data.split(len(context.source), context.bundle.config.data.holdout)
     np.testing.assert_array_equal(held_out.pool, expected)
@@ -362,7 +362,7 @@ def test_numbers_of_votes(context, num_votes, expected):
 
 
 def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):
-    """The factors themselves in place of the model's codes, through the whole protocol."""
+    """The whole protocol, with the factors instead of the model's codes."""
     settings = registry.Settings("", seeds=1, num_images=300, num_train=300, num_test=100)
     known = registry.Context(settings, context.bundle)
     known.__dict__["codes"] = lambda indices: known.source.factors(indices).astype(np.float32)
@@ -373,7 +373,7 @@ def test_factor_vae_of_perfect_codes_is_one(context, monkeypatch):
 
 
 def test_fid_of_the_decoded_images(context, tmp_path, monkeypatch):
-    """With raw pixels in place of Inception's features: the original set against itself is 0, against decodings not."""
+    """With raw pixels as features: 0 between the original images and themselves, not 0 for decoded images."""
     monkeypatch.setattr(decoded.inception, "load_weights", lambda path: {})
 
     def pixels(images):
@@ -408,7 +408,7 @@ def test_fid_statistics_are_of_one_network_and_one_set(context, tmp_path):
 
 
 def test_another_images_z_is_never_the_same_image(context, monkeypatch):
-    """33 images leave one for the last batch, which within that batch could only be compared with itself."""
+    """With 33 images the last batch has one image; within this batch it could only be compared with itself."""
     seen, own = [], []
 
     def denoiser(self, params, z):
@@ -470,7 +470,7 @@ def test_summary_is_over_seeds():
     assert result == {"a": {"mean": 2.0, "std": 1.0, "floors": {"untrained": 0.5}}}
 
 
-def test_mig_comes_with_what_each_code_tells_of_each_factor(context, tmp_path, monkeypatch):
+def test_mig_comes_with_the_information_shares(context, tmp_path, monkeypatch):
     alone = with_settings(context, seeds=1, floor_seeds=0, out=str(tmp_path))
     scores = registry.METRICS["mig"].measure(alone)
     found = scores["details"]["information_shares"]
@@ -479,7 +479,7 @@ def test_mig_comes_with_what_each_code_tells_of_each_factor(context, tmp_path, m
     assert scores["mig"]["mean"] == pytest.approx(np.mean(gaps))
     assert np.asarray(Image.open(tmp_path / "mutual_information.png")).std() > 10
     (tmp_path / "mutual_information.png").unlink()
-    monkeypatch.setattr(jax, "process_index", lambda: 1)  # the first of several processes draws
+    monkeypatch.setattr(jax, "process_index", lambda: 1)  # only the first of several processes draws
     assert registry.METRICS["mig"].measure(alone) == scores
     assert not list(tmp_path.iterdir())
 
@@ -513,7 +513,7 @@ def test_content_tracking_encodes_no_more_than_its_images(context, tmp_path, mon
 
 
 def test_content_tracking_of_navigated_directions(context, tmp_path, monkeypatch):
-    """Three made by hand, in standard deviations of z. Only the first of several processes draws."""
+    """Three given directions, in standard deviations of z. Only the first of several processes draws."""
     dim = context.bundle.config.model.latent_dim
     A, scales = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, 3)))[0], np.linspace(0.5, 2, dim)
     (tmp_path / "navigation").mkdir()
@@ -531,7 +531,7 @@ def test_content_tracking_of_navigated_directions(context, tmp_path, monkeypatch
 
 
 def test_content_tracking_of_a_folder(context, tmp_path):
-    """Pictures of one's own, without factors or attributes; too few for held-out ones."""
+    """Own images without factors or attributes, and too few to hold some out."""
     size = context.bundle.config.data.image_size
     for i, image in enumerate(context.source.fetch(np.arange(3) * 1000)):
         Image.fromarray(image).resize((size + 9, size)).save(tmp_path / f"{i}.png")
@@ -553,7 +553,7 @@ def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
     assert learners == ["presorted", "sklearn"]
 
 
-def test_a_missing_tracker_is_said_before_any_work(context):
+def test_a_missing_tracker_is_an_error_before_any_work(context):
     with pytest.raises(UserError, match="needs the path of its checkpoint"):
         registry.check(with_settings(context, tracker="tapir"), ["content_tracking"])
 

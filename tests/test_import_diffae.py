@@ -1,4 +1,4 @@
-"""The importer against PyTorch modules of the reference's layout: outputs, the account of every key, bad files."""
+"""The importer against PyTorch modules with the reference's layout: outputs, every key, bad files."""
 
 import functools
 import subprocess
@@ -25,7 +25,7 @@ from tests import reference_modules
 
 
 class Callback:
-    """Stands for the classes of packages that aren't installed where the checkpoint is read."""
+    """A class of a package that isn't installed where the checkpoint is read."""
 
 
 def small_config(num_heads=1):
@@ -123,7 +123,7 @@ def test_every_key_is_used_or_named(imported, tmp_path):
 
 
 def test_published_sizes():
-    """The reference's ffhq256 has a place for each of its 168,492,291 parameters, and no layer beyond."""
+    """Each of the 168,492,291 parameters of the reference's ffhq256 has a place here, and no other parameters exist."""
     config = diffae_ffhq256.get_config()
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
@@ -168,7 +168,7 @@ def test_training_can_start_from_it(imported):
     assert checkpoint.params_sha256(started.params["beta_vae"]) == checkpoint.params_sha256(fresh.params["beta_vae"])
 
 
-def test_an_imported_workdir_is_not_taken_for_a_damaged_run(imported):
+def test_an_imported_workdir_is_not_treated_as_a_damaged_run(imported):
     config = small_config(num_heads=2)
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: train_step.create_state(networks, config))
@@ -195,7 +195,7 @@ def test_wrong_architecture_lists_everything_and_writes_nothing(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
-def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
+def test_moments_may_be_missing_or_in_another_file(tmp_path):
     lightning_file(tmp_path / "last.ckpt", small_config(), latent=True, moments=False)
     results = importing.import_checkpoint(
         small_config(), str(tmp_path / "last.ckpt"), str(tmp_path / "a"), "model", None
@@ -203,7 +203,9 @@ def test_moments_may_be_absent_or_lie_in_a_file_of_their_own(tmp_path):
     assert results["moments_from"] == "assumed"
     assert any("0 and 1 assumed" in note for note in results["notes"])
     np.testing.assert_array_equal(api.load(str(tmp_path / "a")).z_std, np.ones(12))
-    assert any("--latents" in note for note in results["notes"])  # what the prior draws is in units of the deviation
+    assert any(
+        "--latents" in note for note in results["notes"]
+    )  # the prior's samples are in units of the standard deviation
     assert not (tmp_path / "a" / "latent_prior").exists()
     assert "of the latent prior, which needs conds_mean and conds_std" in results["unused"].values()
 
@@ -244,7 +246,7 @@ def test_no_code_of_the_file_runs(tmp_path):
         ("vae.weight", 1.0, "vae.weight"),
     ],
 )
-def test_configs_that_are_no_reference_diffae(field, value, named, tmp_path):
+def test_configs_of_other_models_than_the_reference(field, value, named, tmp_path):
     config = small_config()
     section, name = field.split(".")
     config[section][name] = value

@@ -1,4 +1,4 @@
-"""The latent prior learns a distribution that is known, resumes exactly, and refuses what isn't its own."""
+"""The latent prior learns a known distribution, resumes exactly, and refuses checkpoints of other configs."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ def test_large_codes_get_the_published_recipe():
     np.testing.assert_allclose(prior_method.schedule_of(config).alpha_bar[-1], 3.25e-4, rtol=2e-3)
 
 
-def test_loss_of_a_silent_network_is_the_mean_absolute_normal():
+def test_loss_of_a_network_with_output_zero_is_the_mean_absolute_normal():
     """E|eps| = sqrt(2 / pi)."""
     config = small_config()
     shapes = jax.eval_shape(lambda: prior_method.init_params(config))
@@ -55,7 +55,7 @@ def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
     assert after.step == 1
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.ema.params, expected)
-    # Adam's first step is the rate wherever a gradient is well above epsilon, whatever the clipping.
+    # Adam's first step is the learning rate if the gradient is well above epsilon; clipping does not change it.
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b * (1 - 0.01 * 1e-3)).max(), after.params, before.params)
     np.testing.assert_allclose(max(jax.tree.leaves(moved)), 1e-3, rtol=1e-2)
     first_moments = optax.tree_utils.tree_get(after.opt_state, "mu")
@@ -64,7 +64,7 @@ def test_a_step_is_clipped_adamw_with_the_mlps_moving_average():
 
 
 def test_samples_follow_the_codes():
-    """Two correlated dimensions far from zero mean and unit deviation come back, beyond [-1, 1] too."""
+    """The samples have the moments of two correlated, shifted and scaled dimensions, also outside [-1, 1]."""
     config = small_config(steps=1200, learning_rate=2e-3, ema_decay=0.99)
     mixing = np.array([[3.0, 0.0], [1.0, 0.5]])
     codes = (np.random.default_rng(0).normal(size=(4000, 2)) @ mixing.T + [5, -2]).astype(np.float32)
@@ -76,7 +76,7 @@ def test_samples_follow_the_codes():
     np.testing.assert_allclose(z.mean(0), codes.mean(0), atol=0.1 * std.max())
     np.testing.assert_allclose(z.std(0), codes.std(0), rtol=0.15)
     np.testing.assert_allclose(np.corrcoef(z.T)[0, 1], np.corrcoef(codes.T)[0, 1], atol=0.1)
-    assert 0.2 < (np.abs((z - mean) / std) > 1).mean() < 0.45  # a normal has 0.32
+    assert 0.2 < (np.abs((z - mean) / std) > 1).mean() < 0.45  # 0.32 for a normal distribution
 
 
 def test_moments_are_unbiased_and_never_zero():
@@ -156,7 +156,7 @@ def test_a_prior_is_trained_without_flags(bundle, tmp_path):
             prior_training.train_prior(bundle, str(tmp_path), **(small | wrong))
 
 
-def test_a_prior_without_its_optimiser_is_not_trained_on(tmp_path):
+def test_a_prior_without_its_optimiser_is_not_trained_further(tmp_path):
     config = small_config()
     averages = prior_method.create_state(config, np.zeros(2, np.float32), np.ones(2, np.float32)).ema
     store.check_trainable(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Eight virtual devices compute what one computes, whatever the mesh."""
+"""Eight virtual devices compute the same as one device, on every mesh."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 WORKER = pathlib.Path(__file__).with_name("multi_device_worker.py")
-# Compiling is all that takes time here, so the compiler shall not try hard.
+# Compilation takes nearly all of the time, so optimisation is off.
 XLA_FLAGS = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
     "--xla_llvm_disable_expensive_passes=true"

@@ -1,4 +1,4 @@
-"""Two processes on one machine: they train as one, read each their share, stop together and go on exactly."""
+"""Two processes on one machine: they train as one, read disjoint shares, stop together and resume exactly."""
 
 import json
 import os
@@ -90,11 +90,11 @@ def test_processes_read_disjoint_shares_of_the_same_batches(tiny):
 
 
 @pytest.mark.slow
-def test_two_processes_stop_and_go_on_exactly(tmp_path):
+def test_two_processes_stop_and_resume_exactly(tmp_path):
     uninterrupted = Run(tmp_path / "whole")
     assert uninterrupted.wait() == [0, 0], uninterrupted.output()
 
-    for victim in (0, 1):  # one process is told to stop; both do, at the same step
+    for victim in (0, 1):  # one process gets SIGTERM; both stop at the same step
         workdir = tmp_path / f"interrupted_{victim}"
         run = Run(workdir)
         run.wait_for_step(10)
@@ -111,15 +111,15 @@ def test_two_processes_stop_and_go_on_exactly(tmp_path):
 @pytest.mark.slow
 def test_two_processes_stop_with_several_steps_in_one_dispatch(tmp_path):
     run = Run(tmp_path / "run", **{"train.steps": 1_000_000, "train.steps_per_dispatch": 2})
-    run.wait_for_step(20)  # beyond two saves
+    run.wait_for_step(20)  # after two saves
     run.processes[1].send_signal(signal.SIGTERM)
     assert run.wait() == [143, 143], run.output()
     assert "stopped at step" in run.output()
 
 
 @pytest.mark.slow
-def test_another_number_of_devices_goes_on(tmp_path):
-    """Saved by one device, split over four, and back: the steps are done and the parameters stay finite and whole."""
+def test_another_number_of_devices_resumes(tmp_path):
+    """Saved by one device, split over four, and back: all steps are done, and all parameters are there and finite."""
     workdir = tmp_path / "run"
     assert Run(workdir, num_processes=1, **{"train.steps": 10}).wait() == [0]
     split = {"train.steps": 20, "sharding.mesh.fsdp": 4, "sharding.fsdp_min_bytes": 256}

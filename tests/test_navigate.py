@@ -1,4 +1,4 @@
-"""The search on a tiny untrained model: resuming, memory of the DDIM gradient, decoders, and what goes wrong."""
+"""The search on a tiny untrained model: resuming, memory of the DDIM gradient, decoders and errors."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(bundle, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found.state.params, whole.state.params)
     start = navigation_search.Search(through, bundle, CODES).create()
     assert np.abs(np.asarray(found.state.params["directions"] - start.params["directions"])).max() > 0
-    assert found.seconds_per_step is None  # of one block, which compiled
+    assert found.seconds_per_step is None  # there was one block, which includes compilation
     assert whole.compile_seconds > 5 * whole.seconds_per_step > 0
 
 
@@ -82,9 +82,9 @@ def test_a_loss_that_is_not_finite_names_its_step_and_saves_nothing(bundle, tmp_
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
-def test_a_gradient_that_is_not_finite_is_noticed_where_the_loss_is(bundle, tmp_path, monkeypatch):
+def test_a_gradient_that_is_not_finite_is_noticed_when_the_loss_is_finite(bundle, tmp_path, monkeypatch):
     def decoder(config, functions):
-        # Of value 0; its derivative is not.
+        # Its value is 0; its derivative is not finite.
         return lambda params, z, x_T: x_T + jnp.sqrt(0 * z.sum(-1))[:, None, None, None]
 
     monkeypatch.setattr(navigation_search, "make_decoder", decoder)
@@ -93,13 +93,13 @@ def test_a_gradient_that_is_not_finite_is_noticed_where_the_loss_is(bundle, tmp_
     assert not any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
 
 
-def test_a_batch_must_suit_the_devices():
+def test_a_batch_must_be_divisible_by_the_devices():
     decoders.check_devices(small_config(), 4)
     with pytest.raises(ValueError, match="--batch_size=4 is not divisible by the 3 devices"):
         decoders.check_devices(small_config(), 3)
 
 
-def test_directions_come_back_and_another_step_is_noted(bundle, tmp_path, capsys):
+def test_directions_are_read_back_and_another_step_is_noted(bundle, tmp_path, capsys):
     found = navigation_results.Directions(np.eye(10), np.ones(10), np.arange(10), np.zeros(10), "z_sem", bundle.step)
     found.save(tmp_path / "directions.npz")
     loaded = navigation_results.Directions.load(str(tmp_path / "directions.npz"), bundle)
@@ -155,7 +155,7 @@ def temporary_bytes(bundle, num_steps):
 
 @pytest.mark.slow
 def test_memory_grows_by_one_image_a_step(bundle, monkeypatch):
-    """In a loop, as on accelerators."""
+    """With a loop of DDIM steps, as on accelerators."""
     monkeypatch.setattr(decoders, "UNROLLED_STEPS", 0)
     per_image = np.prod(bundle.image_shape) * 4
     num_images = 2 * small_config().data.batch_size
@@ -181,7 +181,7 @@ def test_a_missing_decoder_is_named(tiny, section, decoder, words):
         decoders.check_decoder(small_config(decoder=decoder), bundle)
 
 
-def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
+def test_baseline_directions_have_length_one_and_pca_finds_covariation():
     rng = np.random.default_rng(0)
     together = rng.normal(size=(2000, 1))
     codes = np.concatenate([together, 5 * together, rng.normal(size=(2000, 1))], axis=1)
@@ -237,7 +237,7 @@ def free_port():
 
 
 def test_no_checkpoint_is_one_clear_line_of_one_process_among_others_too(tmp_path):
-    """That the processes meet before any device is touched is what lets them meet at all."""
+    """The processes can connect only before a device is used."""
     done = run_binary(
         f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=1", "--process_id=0"
     )
@@ -291,12 +291,12 @@ def test_the_binary_end_to_end(tiny, tmp_path):
 
 @pytest.fixture
 def own_workdir(untrained_workdir, tmp_path):
-    """The untrained model in a workdir of the test's own."""
+    """A copy of the untrained workdir for one test."""
     return shutil.copytree(untrained_workdir, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_search_goes_on(own_workdir):
+def test_sigterm_saves_and_the_search_resumes(own_workdir):
     arguments = (f"--workdir={own_workdir}", *SMALL, "--steps=100000", "--decoder=vae")
     log = own_workdir / "navigation" / "scalars.jsonl"
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -316,7 +316,7 @@ def test_sigterm_saves_and_the_search_goes_on(own_workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(own_workdir, tmp_path):
+def test_two_processes_find_the_directions_of_one(own_workdir, tmp_path):
     arguments = (f"--workdir={own_workdir}", *SMALL, "--decoder=vae")
     alone = run_binary(*arguments, f"--out={tmp_path / 'alone'}")
     assert alone.returncode == 0, alone.stderr

@@ -1,4 +1,4 @@
-"""The wheel: what it holds, and that its commands run far from the checkout."""
+"""The wheel: its contents, and its commands outside the checkout."""
 
 import configparser
 import json
@@ -34,7 +34,7 @@ def installed_builder():
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of what a wheel is made of; building leaves files beside the sources."""
+    """A copy of the sources of the wheel, because building leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -57,7 +57,7 @@ def wheel(checkout, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """The folder that the wheel was installed in."""
+    """The folder where the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     words = [sys.executable, "-m", "pip", "install", "--no-deps", f"--target={folder}", wheel]
     done = run(*words, cwd=folder)
@@ -83,7 +83,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert files == expected | {"cldis_jax/evaluation/published_numbers.csv"}
 
 
-# Run with -S, so that this environment's own installation of the package, a link to a checkout, does not count.
+# -S hides the editable installation of this environment.
 FACTS = f"""
 import importlib.util, pathlib, sys
 sys.path.append({sysconfig.get_paths()["purelib"]!r})

@@ -1,4 +1,4 @@
-"""New images from both priors: the function, the command, and what they refuse."""
+"""New images from both priors: the function, the command and their errors."""
 
 import subprocess
 import sys

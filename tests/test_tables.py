@@ -1,4 +1,4 @@
-"""The door of the tables: flags, the dry run, and two cells end to end."""
+"""The command `tables`: flags, the dry run, and two cells end to end."""
 
 import dataclasses
 import shlex
@@ -20,7 +20,7 @@ QUICK = {"seeds": 1, "num_images": 400, "num_train": 200, "num_test": 100, "num_
 
 @pytest.fixture
 def run_door():
-    """Calls the door with flags; restores them afterwards."""
+    """Calls the command with flags and restores them afterwards."""
     values = tables.flags.FLAGS
     saved = values.flag_values_dict()
 
@@ -72,7 +72,7 @@ def test_bad_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch, run
     assert not any(tmp_path.iterdir())
 
 
-def test_collecting_brings_the_lines_up_to_date_and_works_from_them_alone(tmp_path, run_door):
+def test_collecting_updates_the_lines_and_works_from_them_alone(tmp_path, run_door):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
     fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
     run_door("--table=main", f"--out={tmp_path}", "--seeds=1", "--collect")
@@ -84,7 +84,7 @@ def test_collecting_brings_the_lines_up_to_date_and_works_from_them_alone(tmp_pa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
-def test_cells_that_are_done_are_not_run_again(tmp_path, run_door, monkeypatch):
+def test_finished_cells_are_not_run_again(tmp_path, run_door, monkeypatch):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
     fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
     records.write_lines(tmp_path)
@@ -100,7 +100,7 @@ def test_a_run_of_another_config_is_not_replaced(tmp_path):
     fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
     other = changed(cell, model__latent_dim=6)
     tables.check_free((cell,), tmp_path)
-    for _ in range(2):  # by its folder, then by its line
+    for _ in range(2):  # first from its folder, then from its line
         with pytest.raises(UserError, match=rf"{cell.id} holds a run of another config \(model.latent_dim=10, not 6\)"):
             tables.check_free((other,), tmp_path)
         records.write_lines(tmp_path)
@@ -109,7 +109,7 @@ def test_a_run_of_another_config_is_not_replaced(tmp_path):
 
 @pytest.mark.slow
 def test_two_cells_end_to_end(tmp_path):
-    """One trains and is evaluated, one fails; a second run keeps the first's results and tries the other again."""
+    """One cell is trained and evaluated, one fails. A second run keeps the first cell and tries the other again."""
     table = only(make("main", seeds=1), "cldis_adagn", "diffae_adagn")
     good, bad = (
         dataclasses.replace(

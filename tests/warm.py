@@ -1,4 +1,4 @@
-"""Imported once by the process that tests/test_docs.py forks commands from, so that a command pays for no imports."""
+"""Imports for the process from which tests/test_docs.py forks commands; each command then starts without imports."""
 
 import clu.metric_writers  # noqa: F401  imports TensorFlow, which takes seconds
 

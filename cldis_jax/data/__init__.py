@@ -1,4 +1,4 @@
-"""Image sets, rendered or read from files, and the batches made of them."""
+"""Image sets, rendered or read from files, and their batches."""
 
 from ml_collections import ConfigDict
 
@@ -17,11 +17,11 @@ __all__ += ["training_loader"]
 
 
 def make_source(data: ConfigDict) -> Source:
-    """The images that the config's section `data` describes.
+    """The image set of the config's section `data`.
 
     Raises:
-      DataError: an unknown source or crop, channels that the source does not have, or missing images; the message
-        says what to do.
+      DataError: an unknown source or crop, a number of channels that the source does not have, or missing images. The
+        message says what to do.
     """
     size, channels = data.image_size, data.channels
     if data.source not in SOURCES:
@@ -41,13 +41,13 @@ def make_source(data: ConfigDict) -> Source:
         return Cars3D(data.path, size, channels)
     if data.source == "mpi3d":
         return Mpi3D(data.path, data.name, size, channels)
-    from cldis_jax.data.tfds import Tfds  # here, because it takes seconds to import
+    from cldis_jax.data.tfds import Tfds  # imported here, because the import takes seconds
 
     return Tfds(data.name, size, channels, data.crop, data.data_dir)
 
 
 def known_size(data: ConfigDict) -> int | None:
-    """Number of images of the config's section `data` without reading it; None if it is not known beforehand."""
+    """The number of images of the config's section `data`, if it is known without reading them; else None."""
     published = {
         "shapes3d": 480_000,
         "dsprites": 737_280,

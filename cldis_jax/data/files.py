@@ -1,4 +1,4 @@
-"""Image files that a user names: finding them, reading their pixels, and writing results without replacing them."""
+"""Image files on the command line: find them, read their pixels, and write results without replacing an input."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from cldis_jax.data.folder import SUFFIXES, read_image
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
 
-CELEBA_SIZE = (178, 218)  # width, height; images of any other size are cropped at the centre
+CELEBA_SIZE = (178, 218)  # width, height; images of other sizes get the centre crop
 
 
 class ImageFileError(UserError):
@@ -19,7 +19,7 @@ class ImageFileError(UserError):
 
 
 def find(text: str) -> list[Path]:
-    """The files that a comma-separated list, or a folder, names."""
+    """The files of a comma-separated list, or the image files of a folder."""
     path = Path(text).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -30,7 +30,7 @@ def find(text: str) -> list[Path]:
 
 
 def existing(text: str) -> Path:
-    """The path of one file, which must exist."""
+    """The path of an existing file."""
     path = Path(text).expanduser()
     if not path.is_file():
         raise ImageFileError(f"no image file {text}")
@@ -38,7 +38,7 @@ def existing(text: str) -> Path:
 
 
 def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np.ndarray:
-    """Files of any size and mode as [B, image_size, image_size, channels] float32 in [-1, 1]."""
+    """Images of any size and mode, float32 [B, image_size, image_size, channels] in [-1, 1]."""
     images = []
     for file in files:
         try:
@@ -51,7 +51,7 @@ def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np
 
 
 def names(files: Sequence[Path]) -> list[str]:
-    """A different name for the results of each file: its stem, with a number if several files have the same stem."""
+    """A unique name for the results of each file: its stem, with a number if several files have the same stem."""
     stems = [file.stem for file in files]
     found, taken = [], set(stems)
     for i, stem in enumerate(stems):
@@ -63,17 +63,17 @@ def names(files: Sequence[Path]) -> list[str]:
 
 
 class Outputs:
-    """Writes pictures to one folder; refuses a name that would replace an input."""
+    """Writes pictures to a folder. A picture that would replace an input is an ImageFileError."""
 
     def __init__(self, folder: str, inputs: Sequence[Path]):
         self.folder = Path(folder).expanduser()
         if self.folder.exists() and not self.folder.is_dir():
-            raise ImageFileError(f"{folder} is a file, where a folder for the pictures is needed")
+            raise ImageFileError(f"{folder} is a file; give a folder for the pictures")
         self._inputs = {file.resolve() for file in inputs}
         self.written: list[str] = []
 
     def path(self, name: str) -> Path:
-        """The path for `name`; call it for every name before any work, because it may refuse."""
+        """The path for `name`. Call it for every name before any work, because it may raise ImageFileError."""
         path = self.folder / name
         if path.resolve() in self._inputs:
             raise ImageFileError(f"{path} would replace an input image; choose another folder")

@@ -1,4 +1,4 @@
-"""Your own pictures: every JPEG, PNG and WebP below a directory."""
+"""Your own images: every JPEG, PNG and WebP file in a directory and its sub-directories."""
 
 import functools
 import os
@@ -16,13 +16,13 @@ from cldis_jax.data.source import DataError, Source, names_digest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 THREADS = min(8, os.cpu_count() or 1)
-NAMED_FILES = 5  # this many broken files are named, the others are counted
+NAMED_FILES = 5  # largest number of broken files in a message
 
 
 def read_image(file: str | os.PathLike, image_size: int, channels: int = 3, crop: str = "center") -> np.ndarray:
-    """One image file of any size and mode, uint8 [image_size, image_size, channels]; see `images.to_square`."""
+    """An image file of any size and mode as uint8 [image_size, image_size, channels]; see `images.to_square`."""
     with Image.open(file) as image:
-        # JPEGs may be decoded at a fraction of their size if enough pixels remain to resize from.
+        # A JPEG may be decoded at a smaller size, as long as it is large enough for a good resize.
         side = 3 * image_size
         if crop == "center":
             image.draft(None, (side, side))
@@ -30,13 +30,13 @@ def read_image(file: str | os.PathLike, image_size: int, channels: int = 3, crop
 
 
 class Folder(Source):
-    """All images below a directory, in the order of their paths, uint8 [image_size, image_size, channels].
+    """All images in a directory and its sub-directories, ordered by path, uint8 [image_size, image_size, channels].
 
-    Any size and mode: see `images.to_square`. Every file is decoded once at the start; a warning names the broken ones,
-    which are left out. Images in sub-directories count too.
+    `images.to_square` converts images of any size and mode. Every file is decoded once at the start. Broken files are
+    left out; a warning names them.
 
     Raises:
-      DataError: the directory is missing, or no readable image is in it.
+      DataError: the directory does not exist, or contains no readable image.
     """
 
     def __init__(self, path: str, image_size: int, channels: int = 3, crop: str = "center"):
@@ -47,11 +47,11 @@ class Folder(Source):
         if not path or not root.is_dir():
             raise DataError(f"data.path={path!r} is not a directory; give the directory that holds your images")
         files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        bar = tqdm(self._pool.map(self._fault, files), "reading images", len(files), disable=len(files) <= 1000 or None)
-        faults = list(bar)
-        self.files = [file for file, fault in zip(files, faults) if not fault]
+        bar = tqdm(self._pool.map(self._error, files), "reading images", len(files), disable=len(files) <= 1000 or None)
+        errors = list(bar)
+        self.files = [file for file, error in zip(files, errors) if not error]
 
-        broken = [f"{file} ({fault})" for file, fault in zip(files, faults) if fault]
+        broken = [f"{file} ({error})" for file, error in zip(files, errors) if error]
         more = ", ..." if len(broken) > NAMED_FILES else ""
         summary = f"{len(broken)} of {len(files)} images can't be used: {', '.join(broken[:NAMED_FILES])}{more}"
         if not self.files:
@@ -74,8 +74,8 @@ class Folder(Source):
     def _read(self, file: Path) -> np.ndarray:
         return read_image(file, self.image_size, self.channels, self.crop)
 
-    def _fault(self, file: Path) -> str:
-        """What is wrong with a file, or nothing."""
+    def _error(self, file: Path) -> str:
+        """Why a file can't be used; empty if it can."""
         try:
             with warnings.catch_warnings(), Image.open(file) as image:
                 warnings.simplefilter("ignore")

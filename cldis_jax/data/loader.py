@@ -1,4 +1,4 @@
-"""Which images are held out, and the endless shuffled batches of the others, in a reproducible order."""
+"""The split into training and held-out images, and endless shuffled batches in a reproducible order."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from cldis_jax.data.source import DataError, Source
 
 
 def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and held-out indices, both sorted int64; the same on every call, host and run.
+    """(training indices, held-out indices), both sorted int64. The split is the same on every call, host and run.
 
     The first round(num_images * holdout) entries of the permutation of PCG64 with seed 0 are held out.
 
@@ -18,21 +18,21 @@ def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
       DataError: holdout is not in [0, 1).
     """
     if not 0 <= holdout < 1:
-        raise DataError(f"data.holdout is a share of the images in [0, 1), got {holdout}")
+        raise DataError(f"data.holdout is a share of the images and must be in [0, 1), got {holdout}")
     order = np.random.Generator(np.random.PCG64(0)).permutation(num_images)
     num_held_out = round(num_images * holdout)
     return np.sort(order[num_held_out:]), np.sort(order[:num_held_out])
 
 
 def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:
-    """At most `num` of the indices, drawn by `seed`, sorted."""
+    """At most `num` of the indices, drawn with `seed`, sorted."""
     if num >= len(indices):
         return indices
     return np.sort(np.random.default_rng(seed).choice(indices, num, replace=False))
 
 
 def training_loader(config: ConfigDict, source: Source, indices: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """This process's batches of the images at `indices`, as a run's config asks; see `make_loader`."""
+    """This process's batches of the images at `indices`, with the settings of a config; see `make_loader`."""
     return make_loader(
         source,
         indices,
@@ -58,14 +58,14 @@ def make_loader(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches {"image": uint8 [batch_size / process_count, H, W, C]} of the images at `indices`.
 
-    Every epoch visits each image once, in a new order that depends on `seed`. Epochs follow each other without a gap,
+    Each epoch contains each image once, in a new order that depends on `seed`. Epochs follow each other without a gap,
     so a batch may contain images of two epochs. The global batches do not depend on the number of processes. The
-    iterator's `get_state()` gives JSON values; after `set_state()` the next batch is the one that came next then.
+    iterator has `get_state()`, which returns JSON values, and `set_state()`, which continues from such a state.
 
     Args:
-      batch_size: of all processes together.
-      threads: batches read at once; 0 reads in the caller's thread.
-      prefetch: batches read ahead.
+      batch_size: the size of a batch over all processes.
+      threads: reader threads; with 0 the caller's thread reads.
+      prefetch: batches that are read ahead.
 
     Raises:
       DataError: there are no images to read, or the processes can't share a batch equally.
@@ -73,8 +73,8 @@ def make_loader(
     if len(indices) == 0:
         raise DataError(f"no image of {source.name} is left to read; lower data.holdout or add images")
     if batch_size % process_count:
-        raise DataError(f"data.batch_size={batch_size} does not divide among {process_count} processes")
-    import grain  # here, because it takes half a second to import
+        raise DataError(f"data.batch_size={batch_size} is not divisible by {process_count} processes")
+    import grain  # imported here, because the import takes half a second
 
     dataset = (
         grain.MapDataset.range(len(indices))

@@ -1,4 +1,4 @@
-"""Cars3D and MPI3D: sets with known factors, read from the files that their authors publish."""
+"""Cars3D and MPI3D: sets with known factors, read from their published files."""
 
 import zipfile
 from pathlib import Path
@@ -24,11 +24,11 @@ class Cars3D(Source):
     """Cars3D (Reed et al., 2015), 17,568 images uint8 [image_size, image_size, channels], kept in memory.
 
     Args:
-      path: the directory that nips2015-analogy-data.tar.gz unpacks to, or the one with the 183 .mat files, each holding
-        `im` [row, column, colour, 24 azimuths, 4 elevations]. The objects are numbered in the order of file names.
+      path: the unpacked directory of nips2015-analogy-data.tar.gz, or the directory of its 183 .mat files. Each file
+        has `im` [row, column, colour, 24 azimuths, 4 elevations]. Objects are numbered in the order of file names.
 
     Raises:
-      DataError: files are missing or of another shape.
+      DataError: files are missing, or their arrays have another shape.
     """
 
     name = "cars3d"
@@ -41,7 +41,7 @@ class Cars3D(Source):
         files = [file for file in files if file.parent.name == "cars"] or files
         if len(files) != objects:
             raise DataError(
-                f"data.path={path!r} holds {len(files)} .mat files of Cars3D, {objects} are needed; unpack "
+                f"data.path={path!r} holds {len(files)} .mat files of Cars3D; {objects} are needed. Unpack "
                 "nips2015-analogy-data.tar.gz (Reed et al., 2015) and give its directory"
             )
         self._images = np.empty((elevations, azimuths, objects, image_size, image_size, channels), np.uint8)
@@ -66,11 +66,11 @@ class Mpi3D(Source):
     """MPI3D (Gondal et al., 2019), uint8 [image_size, image_size, channels], read from disk as needed.
 
     Args:
-      path: the published .npz with its array `images` [N, 64, 64, 3], or that array as .npy.
+      path: the published .npz, which has the array `images` [N, 64, 64, 3], or this array as .npy.
       name: toy | realistic | real (1,036,800 images) | complex (460,800).
 
     Raises:
-      DataError: the file is missing, or its size is not that of the set.
+      DataError: the file is missing, or its number of images is not that of the set.
     """
 
     factor_names = ("color", "shape", "size", "camera", "background", "horizontal", "vertical")
@@ -100,12 +100,14 @@ class Mpi3D(Source):
 
 
 def _map_npz(file: Path, key: str) -> np.ndarray:
-    """One array of an .npz: mapped into memory if it is stored uncompressed, otherwise loaded whole."""
+    """An array of an .npz file: memory-mapped if it is stored uncompressed, else loaded into memory."""
     with zipfile.ZipFile(file) as archive:
         member = archive.getinfo(f"{key}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
             size = member.file_size / 2**30
-            logging.warning("%s is compressed: loading %.1f GiB; saved as .npy it would not need to be", file, size)
+            logging.warning(
+                "%s is compressed: loading %.1f GiB into memory; an .npy file would be read from disk", file, size
+            )
             return np.load(file)[key]
         with archive.open(member) as stream:
             version = np.lib.format.read_magic(stream)
@@ -113,7 +115,7 @@ def _map_npz(file: Path, key: str) -> np.ndarray:
             shape, fortran_order, dtype = read_header[version](stream)
             header_bytes = stream.tell()
     with open(file, "rb") as raw:
-        # A member's data follow its local header: 30 bytes, then a name and an extra field of the lengths at byte 26.
+        # The local header before the data: 30 bytes, a name and an extra field. Their lengths are at byte 26.
         raw.seek(member.header_offset + 26)
         name_bytes, extra_bytes = np.frombuffer(raw.read(4), "<u2").astype(int)
     start = member.header_offset + 30 + name_bytes + extra_bytes + header_bytes

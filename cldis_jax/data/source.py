@@ -1,4 +1,4 @@
-"""The interface of every image set: a length, images by index, and their factors if they are known."""
+"""The interface of an image set: its length, images by index, and factors if they are known."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from cldis_jax.runtime.errors import UserError
 
 
 class DataError(UserError):
-    """The images that a config asks for are missing, unreadable or of another kind."""
+    """The images of a config are missing, unreadable or of another kind."""
 
 
 def names_digest(names: Iterable[str]) -> str:
@@ -20,8 +20,8 @@ def names_digest(names: Iterable[str]) -> str:
 class Source:
     """A random-access set of images, uint8 [H, W, C].
 
-    By default the images enumerate the grid of `factor_sizes`, the last factor fastest. A set in another order
-    overrides `factors` and `index_of`; a set without known factors leaves the sizes empty.
+    By default the images are in the order of the grid `factor_sizes`, in which the last factor changes fastest. A set
+    with another order overrides `factors` and `index_of`. A set without known factors has no sizes.
     """
 
     name: str = ""
@@ -48,17 +48,17 @@ class Source:
         return np.stack(np.unravel_index(np.asarray(indices), self.factor_sizes), axis=-1)
 
     def index_of(self, factors: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Indices [B] of images with the given factor values [B, F].
+        """Indices [B] of images with the factor values [B, F].
 
-        If several images have the same factors (smallNORB's instances), `rng` draws one of them; without `rng` it is
-        the first.
+        If several images have the same factors (as the instances of smallNORB), `rng` draws one of them. Without `rng`
+        it is the first one.
         """
         if not self.factor_sizes:
-            raise ValueError(f"{self.name} has no factors to look images up by")
+            raise ValueError(f"{self.name} has no factors, so images can't be found by them")
         return np.ravel_multi_index(tuple(np.asarray(factors).T), self.factor_sizes)
 
     def attributes(self, indices: np.ndarray) -> np.ndarray:
-        """The attribute labels of the images at `indices` [B], int64 [B, A]; A is 0 for a set without labels."""
+        """The attribute labels of the images at `indices` [B], int64 [B, A]; A = 0 for a set without labels."""
         return np.zeros((len(indices), len(self.attribute_names)), np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Image sets prepared by TensorFlow Datasets, read by index and without TensorFlow."""
+"""Image sets that TensorFlow Datasets has prepared. They are read by index, without TensorFlow."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from cldis_jax.data.images import to_square
 from cldis_jax.data.source import DataError, Source
 
-# Name and size of the factors, slowest first; `label_<name>` is their feature.
+# Name and size of each factor; the last one changes fastest. Its feature is `label_<name>`.
 FACTORS = {
     "dsprites": {"shape": 3, "scale": 6, "orientation": 40, "x_position": 32, "y_position": 32},
     "shapes3d": {
@@ -24,14 +24,14 @@ FACTORS = {
     },
     "smallnorb": {"category": 5, "elevation": 9, "azimuth": 18, "lighting": 6},
 }
-READ_AT_ONCE = 4096  # records, when all labels are read
+READ_AT_ONCE = 4096  # records per read, when all labels are read
 
 
 class Tfds(Source):
-    """All splits of one image set, one after the other, uint8 [image_size, image_size, channels].
+    """All splits of an image set, concatenated, uint8 [image_size, image_size, channels].
 
-    The feature `image` is read (smallNORB: the left camera). TFDS has shuffled the images, so `factors` and `index_of`
-    use a table of all labels, which is read when it is first needed.
+    Images come from the feature `image` (smallNORB: the left camera). TFDS shuffles the images, so `factors` and
+    `index_of` use a table of all labels. The table is read when it is first needed.
 
     Raises:
       DataError: the set is unknown, not prepared, or has no feature `image`.
@@ -45,12 +45,12 @@ class Tfds(Source):
             builder = tensorflow_datasets.builder(name, data_dir=where)
         except (tensorflow_datasets.core.registered.DatasetNotFoundError, ValueError) as error:
             raise DataError(f"data.name={name!r} is not a TFDS data set: {str(error).splitlines()[0]}") from error
-        remedy = (
+        not_prepared = (
             f"{name} is not prepared for random access in {where}; prepare it with: "
             f"tfds build {name} --file_format=array_record --data_dir={where}"
         )
         if not builder.is_prepared():
-            raise DataError(remedy)
+            raise DataError(not_prepared)
         features = builder.info.features
         if "image" not in features:
             raise DataError(f"{name} has no feature `image`, only {', '.join(features)}")
@@ -59,13 +59,13 @@ class Tfds(Source):
         try:
             self._labels = builder.as_data_source("all", decoders=skip)
             self._images = builder.as_data_source("all", decoders={k: v for k, v in skip.items() if k != "image"})
-        except NotImplementedError as error:  # prepared, but as TFRecord, which has no random access
-            raise DataError(remedy) from error
+        except NotImplementedError as error:  # it is prepared as TFRecord, which has no random access
+            raise DataError(not_prepared) from error
         base = name.partition("/")[0].partition(":")[0]
         self.factor_names = tuple(FACTORS.get(base, ()))
         self.factor_sizes = tuple(FACTORS.get(base, {}).values())
         self.attribute_names = tuple(features["attributes"]) if base == "celeb_a" else ()
-        self._gain = 255 if base == "dsprites" else 1  # dSprites stores 0 and 1
+        self._scale = 255 if base == "dsprites" else 1  # dSprites stores 0 and 1
 
     def __len__(self) -> int:
         return len(self._images)
@@ -80,11 +80,11 @@ class Tfds(Source):
         return self._table[np.asarray(indices)]
 
     def index_of(self, factors: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        wanted = super().index_of(factors)  # the place on the grid
-        order, places = self._by_place
-        first, end = np.searchsorted(places, wanted, "left"), np.searchsorted(places, wanted, "right")
+        wanted = super().index_of(factors)  # index on the factor grid
+        order, grid_indices = self._by_grid_index
+        first, end = np.searchsorted(grid_indices, wanted, "left"), np.searchsorted(grid_indices, wanted, "right")
         if (first == end).any():
-            raise DataError(f"{self.name} holds no image with factors {np.asarray(factors)[first == end][0]}")
+            raise DataError(f"{self.name} has no image with factors {np.asarray(factors)[first == end][0]}")
         return order[first if rng is None else rng.integers(first, end)]
 
     def attributes(self, indices: np.ndarray) -> np.ndarray:
@@ -108,13 +108,13 @@ class Tfds(Source):
         return table
 
     @functools.cached_property
-    def _by_place(self) -> tuple[np.ndarray, np.ndarray]:
-        """All indices in the order of their places on the factor grid, and these places."""
-        places = np.ravel_multi_index(tuple(self._table.T), self.factor_sizes)
-        order = np.argsort(places, kind="stable")
-        return order, places[order]
+    def _by_grid_index(self) -> tuple[np.ndarray, np.ndarray]:
+        """(image indices sorted by their index on the factor grid, these grid indices)."""
+        grid_indices = np.ravel_multi_index(tuple(self._table.T), self.factor_sizes)
+        order = np.argsort(grid_indices, kind="stable")
+        return order, grid_indices[order]
 
     def _square(self, pixels: np.ndarray) -> np.ndarray:
-        pixels = pixels * np.uint8(self._gain)
+        pixels = pixels * np.uint8(self._scale)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         return to_square(image, self.image_size, self.channels, self.crop)

@@ -1,4 +1,4 @@
-"""The halves of the closed loop alone: Diff-AE [Preechakul et al. 2022] and the beta-VAE, of the same terms."""
+"""The baselines: Diff-AE alone [Preechakul et al. 2022] and the beta-VAE alone, with the terms of the closed loop."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, v
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
 
-Loss = Callable[..., tuple[jax.Array, LoopOutput]]  # with the arguments of `closed_loop_loss`
+Loss = Callable[..., tuple[jax.Array, LoopOutput]]  # takes the arguments of `closed_loop_loss`
 
 
 def objective(config: ConfigDict) -> Loss:
-    """The loss of the branches that a config trains. A branch of weight 0 does not exist."""
+    """The loss of the branches that a config trains. A branch of weight 0 is not trained."""
     if config.vae.weight == 0:
         return diffae_loss
     return beta_vae_loss if config.diffusion.weight == 0 else closed_loop.closed_loop_loss
@@ -31,7 +31,7 @@ def diffae_loss(
     step: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
-    """lambda_diff L_diff of Diff-AE alone; the arguments are those of `closed_loop_loss`."""
+    """lambda_diff L_diff. The arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
     noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
     z_sem = networks.encode_semantic(params, x0)
@@ -52,17 +52,17 @@ def beta_vae_loss(
     step: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
-    """lambda_vae L_vae of the beta-VAE alone; the arguments are those of `closed_loop_loss`."""
+    """lambda_vae L_vae. The arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
     noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
     q = posterior(networks, params, vae_input(config, noised), keys["z"])
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, noised.t))
     loss = config.vae.weight * L_vae
-    nothing = jnp.float32(0)
-    return loss, LoopOutput(_scalars(config, loss, L_vae=L_vae) | vae_scalars, Signals(nothing, nothing, nothing))
+    zero = jnp.float32(0)
+    return loss, LoopOutput(_scalars(config, loss, L_vae=L_vae) | vae_scalars, Signals(zero, zero, zero))
 
 
 def _scalars(config: ConfigDict, loss: jax.Array, **terms: jax.Array) -> dict[str, jax.Array]:
-    """The closed loop's scalars; absent terms are 0."""
+    """The same scalars as those of the closed loop. Absent terms are 0."""
     absent = dict.fromkeys(("L_diff", "L_vae", "L_dt"), jnp.float32(0))
     return {"loss": loss, "lambda_dt": jnp.float32(config.distillation.weight)} | absent | terms

@@ -1,4 +1,4 @@
-"""The method: CL-Dis, the two branches and the loop between them (arXiv 2402.02346).
+"""The loss of CL-Dis: two branches and the loop between them (arXiv 2402.02346).
 
     x0 -- E_sem --> z_sem --> conditions every step of x_T -> ... -> x_0          Diff-AE
                       ^                                  |
@@ -6,8 +6,9 @@
                       |                                  v
     x -- q_phi(z|x) --> z_disen --> p_theta(x|z)      C of beta |KL - C|          beta-VAE
 
-This file is the paper. What the paper leaves open is a config field, marked [choice] in configs/default.py, and a small
-function in `feedback`, `exchange`, `distillation` or `vae_loss`. The branches alone are in `baselines`.
+This file follows the paper. Where the paper leaves a question open, a config field decides, which configs/default.py
+marks as [choice]. Each choice is a small function in `feedback`, `exchange`, `distillation` or `vae_loss`. `baselines`
+has the losses of a single branch.
 """
 
 import jax
@@ -25,10 +26,10 @@ from cldis_jax.models import Networks
 
 @struct.dataclass
 class LoopOutput:
-    """What a step returns beside the loss."""
+    """What the loss function returns besides the loss."""
 
-    scalars: dict[str, jax.Array]  # the terms, for the log, each []
-    signals: Signals  # what this batch shows of the denoiser; `feedback.close_loop` reads it
+    scalars: dict[str, jax.Array]  # the terms of the loss, for the log, each []
+    signals: Signals  # measured on this batch; `feedback.close_loop` reads them
 
 
 def closed_loop_loss(
@@ -40,7 +41,7 @@ def closed_loop_loss(
     step: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
-    """L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae [], with its terms.
+    """(L [], its terms and signals), where L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae.
 
     Args:
       params: parameters by network, as from `models.init_params`.
@@ -58,7 +59,7 @@ def closed_loop_loss(
     z_sem = networks.encode_semantic(params, x0)
     q = posterior(networks, params, vae_input(config, noised), keys["z"])
 
-    # 1. L_diff = || target - denoiser(x_t, t, z) ||^2. z is z_sem [paper], or what `exchange` makes of the two codes.
+    # 1. L_diff = || target - denoiser(x_t, t, z) ||^2. z is z_sem [paper]; options of `exchange` change it.
     z = exchange(config, z_sem, q.sample, step, keys["swap"])
     denoise = networks.denoiser(params, z, dropout=keys["dropout"])
     error = diffusion.squared_error(denoise, noised).mean(axis=(1, 2, 3))  # [B]
@@ -81,5 +82,5 @@ def closed_loop_loss(
 
 
 def random_keys(key: jax.Array) -> dict[str, jax.Array]:
-    """One key for each thing that a step draws."""
+    """A key for each random draw of a step."""
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(("t", "eps", "z", "swap", "dropout"))}

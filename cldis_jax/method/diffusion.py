@@ -1,6 +1,6 @@
 """Gaussian diffusion in the conventions of Diff-AE: schedule, forward process, DDIM decoding and encoding.
 
-Maths only. Tables are computed in float64 and used in float32; a denoiser is any function `(x_t, t) -> output`.
+Tables are computed in float64 and used in float32. A denoiser is any function `(x_t, t) -> output`.
 Sources: Ho et al. 2020 (arXiv 2006.11239), Song et al. 2021 (DDIM, arXiv 2010.02502), Salimans & Ho 2022 (v-prediction,
 arXiv 2202.00512), Preechakul et al. 2022 (Diff-AE, arXiv 2111.15640).
 """
@@ -23,7 +23,7 @@ class Schedule(NamedTuple):
     alpha_bar: np.ndarray  # [T] float64
     signal: np.ndarray  # [T] float32
     noise: np.ndarray  # [T] float32
-    information: np.ndarray  # [T] float32, nats a pixel: I(t) = 1/2 log(1 + SNR(t)) of the channel x_0 -> x_t
+    information: np.ndarray  # [T] float32, nats per pixel: I(t) = 1/2 log(1 + SNR(t)) of the channel x_0 -> x_t
 
     @property
     def num_steps(self) -> int:
@@ -31,7 +31,7 @@ class Schedule(NamedTuple):
 
 
 def make_schedule(betas: np.ndarray) -> Schedule:
-    """The tables of a forward process with noise variances `betas` [T] (float64, each in (0, 1))."""
+    """The schedule with noise variances `betas` [T], each in (0, 1)."""
     alpha_bar = np.cumprod(1.0 - np.asarray(betas, np.float64))
     return Schedule(
         alpha_bar=alpha_bar,
@@ -42,17 +42,17 @@ def make_schedule(betas: np.ndarray) -> Schedule:
 
 
 def linear_schedule(num_steps: int, beta_start: float, beta_end: float) -> Schedule:
-    """Linear betas [Ho et al. 2020]; Diff-AE's images: 1000 steps, 1e-4 to 2e-2."""
+    """Linear betas [Ho et al. 2020]. Diff-AE uses 1000 steps, from 1e-4 to 2e-2, for images."""
     return make_schedule(np.linspace(beta_start, beta_end, num_steps, dtype=np.float64))
 
 
 def constant_schedule(num_steps: int, beta: float) -> Schedule:
-    """Constant betas; Diff-AE's latent prior: 1000 steps of 0.008."""
+    """Constant betas. Diff-AE uses 1000 steps of 0.008 for its latent prior."""
     return make_schedule(np.full(num_steps, beta, np.float64))
 
 
 def schedule_of(config: ConfigDict) -> Schedule:
-    """The forward process that a model's config names."""
+    """The schedule that a config describes."""
     c = config.diffusion
     return linear_schedule(c.num_steps, c.beta_start, c.beta_end)
 
@@ -68,30 +68,30 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) ->
 
 
 class Noised(NamedTuple):
-    """A batch of images on its way through the forward process."""
+    """A batch of images after the forward process."""
 
     x0: jax.Array  # [B, ...]
     t: jax.Array  # int32 [B]
     x_t: jax.Array  # [B, ...]
-    target: jax.Array  # what the network shall output [B, ...]
+    target: jax.Array  # the output that the network learns [B, ...]
 
 
 def forward_process(schedule: Schedule, prediction: str, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
-    """x_t ~ q(x_t | x_0) for images x0 [B, ...], with t uniform over the timesteps, and the target of `prediction`."""
+    """Draws t uniformly and x_t ~ q(x_t | x_0) for images x0 [B, ...]; adds the target of `prediction`."""
     t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
     return Noised(x0, t, q_sample(schedule, x0, t, eps), prediction_target(schedule, prediction, x0, t, eps))
 
 
 def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
-    """What the network learns: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
+    """The network's target: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
     if prediction == "eps":
         return eps
     return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
 
 
 def squared_error(denoise: Denoiser, noised: Noised) -> jax.Array:
-    """Squared error of the network's output, in the units of its prediction, pixel by pixel [B, ...]."""
+    """Squared error of the network's output at each pixel [B, ...], in the units of its prediction."""
     return jnp.square(denoise(noised.x_t, noised.t) - noised.target)
 
 
@@ -117,24 +117,27 @@ def x0_error(schedule: Schedule, prediction: str, error: jax.Array, t: jax.Array
 
 
 class DDIMTables(NamedTuple):
-    """One row per kept timestep, in rising t; rows beyond the number of steps are inactive and cost nothing."""
+    """One row per kept timestep, in rising t. Rows beyond the number of steps are inactive and cost nothing."""
 
-    t: np.ndarray  # [L] int32, the timestep that the network is told
+    t: np.ndarray  # [L] int32, the network's input t
     signal: np.ndarray  # [L] float32
     noise: np.ndarray
-    signal_prev: np.ndarray  # towards x_0; the first row's is x_0 itself: (1, 0)
+    signal_prev: np.ndarray  # one step towards x_0; in the first row (1, 0), which is x_0 itself
     noise_prev: np.ndarray
-    signal_next: np.ndarray  # towards x_T; the last row's is pure noise: (0, 1)
+    signal_next: np.ndarray  # one step towards x_T; in the last row (0, 1), which is pure noise
     noise_next: np.ndarray
     active: np.ndarray  # [L] bool
 
 
 def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> np.ndarray:
-    """The kept timesteps, rising [num_steps].
+    """The kept timesteps in rising order [num_steps].
 
-    `stride` is the reference implementation's spacing: the smallest integer stride that keeps exactly `num_steps` of
-    range(total); most numbers have none, which raises ValueError. `even` takes floor(i total / num_steps) and exists
-    for every number; a single step is the last timestep. `auto` is `stride` where it exists and `even` elsewhere.
+    `stride` is the spacing of the reference implementation: the smallest integer stride that keeps exactly `num_steps`
+    of range(total). Most numbers have no such stride. `even` takes floor(i total / num_steps) and works for every
+    number; a single step is the last timestep. `auto` is `stride` where it exists and `even` otherwise.
+
+    Raises:
+      ValueError: a number of steps outside [1, total], an unknown spacing, or `stride` where no such stride exists.
     """
     if not 1 <= num_steps <= total:
         raise ValueError(f"DDIM needs between 1 and {total} steps, got {num_steps}")
@@ -150,7 +153,7 @@ def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> 
 
 
 def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", length: int | None = None) -> DDIMTables:
-    """Tables of a DDIM chain of `num_steps`, padded to `length` rows so that one compiled chain serves any number."""
+    """Tables of a DDIM chain, padded to `length` rows so that one compiled chain runs any number of steps."""
     t = ddim_timesteps(num_steps, schedule.num_steps, spacing)
     length = num_steps if length is None else length
     if length < num_steps:
@@ -177,7 +180,7 @@ def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", le
 def denoised(
     denoise: Denoiser, prediction: str, x_t: jax.Array, row: DDIMTables, clip: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """(x_0, eps) at one row: x_0 clipped to [-1, 1] and eps derived again from the clipped x_0, as in Diff-AE."""
+    """(x_0, eps) at one row. As in Diff-AE, x_0 is clipped to [-1, 1], and eps is computed from the clipped x_0."""
     output = denoise(x_t, jnp.full(x_t.shape[:1], row.t))
     x0 = predict_x0(prediction, output, x_t, row.signal, row.noise)
     if clip:
@@ -186,7 +189,7 @@ def denoised(
 
 
 def _chain(denoise, prediction, tables, x, *, reverse, clip, remat=False, unroll=False):
-    """Walk the rows of the tables by one network evaluation each; inactive rows leave x as it is."""
+    """One network evaluation for each active row of the tables. Inactive rows leave x unchanged."""
     padded = not (isinstance(tables.active, np.ndarray) and tables.active.all())
 
     def move(x, row):
@@ -206,15 +209,15 @@ def _chain(denoise, prediction, tables, x, *, reverse, clip, remat=False, unroll
 def ddim_decode(
     denoise: Denoiser, prediction: str, tables: DDIMTables, x_T: jax.Array, *, clip=True, remat=False, unroll=False
 ) -> jax.Array:
-    """x_T -> x_0 by deterministic DDIM (eta = 0) [Song et al. 2021, eq. 12], one `lax.scan`.
+    """x_T -> x_0 by deterministic DDIM (eta = 0) [Song et al. 2021, eq. 12], as one `lax.scan`.
 
     Args:
-      remat: recompute each step in the backward pass, so that a gradient through the chain keeps one image a step.
-      unroll: write the steps out one after the other in place of a loop.
+      remat: recompute each step in the backward pass. A gradient through the chain then stores one image per step.
+      unroll: compile the steps one after the other instead of a loop.
     """
     return _chain(denoise, prediction, tables, x_T, reverse=True, clip=clip, remat=remat, unroll=unroll)
 
 
 def ddim_encode(denoise: Denoiser, prediction: str, tables: DDIMTables, x_0: jax.Array, *, clip=True) -> jax.Array:
-    """x_0 -> x_T, the stochastic encoder: DDIM run backwards; the last row ends at alpha_bar = 0 [Diff-AE, eq. 8]."""
+    """x_0 -> x_T by DDIM run backwards, Diff-AE's stochastic encoder [eq. 8]. The last row ends at alpha_bar = 0."""
     return _chain(denoise, prediction, tables, x_0, reverse=False, clip=clip)

@@ -1,4 +1,4 @@
-"""L_dt: z_sem mimics the distribution of z_disen [paper]. The form, the units' weights and the schedule are choices."""
+"""L_dt: z_sem mimics the distribution of z_disen [paper]. Its form, unit weights and schedule are choices."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 from cldis_jax.method.vae_loss import Posterior
 
-# --- The forms: how far z_sem is from N(mean, exp(log_var)) in each sample [B]; z_sem, mean and log_var are [B, d] ---
+# --- The forms: the distance of z_sem from N(mean, exp(log_var)) [B]; z_sem, mean and log_var are [B, d] ---
 
 
 def kl(z_sem: jax.Array, mean: jax.Array, log_var: jax.Array, sigma_floor: float, unit_weight) -> jax.Array:
-    """KL between Gaussians centred on z_sem and on mean, both of variance exp(log_var) + sigma_floor^2."""
+    """KL between Gaussians with means z_sem and `mean`, both of variance exp(log_var) + sigma_floor^2."""
     return (unit_weight * jnp.square(z_sem - mean) / (2 * (jnp.exp(log_var) + sigma_floor**2))).sum(-1)
 
 
@@ -23,7 +23,7 @@ def mse(z_sem: jax.Array, mean: jax.Array, log_var: jax.Array, sigma_floor: floa
 
 
 def softmax(z_sem: jax.Array, mean: jax.Array, log_var: jax.Array, sigma_floor: float, unit_weight) -> jax.Array:
-    """KL(softmax(mean) || softmax(z_sem)) over the units; `unit_weight` has no meaning here."""
+    """KL(softmax(mean) || softmax(z_sem)) over the units; `unit_weight` is not used."""
     return optax.losses.kl_divergence(jax.nn.log_softmax(z_sem), jax.nn.softmax(mean))
 
 
@@ -31,7 +31,7 @@ FORMS: dict[str, Callable[..., jax.Array]] = {"kl": kl, "mse": mse, "softmax": s
 
 
 def distillation_loss(config: ConfigDict, z_sem: jax.Array, q: Posterior) -> jax.Array:
-    """L_dt [] of z_sem [B, d]; the posterior q is the teacher. 0 without distillation."""
+    """L_dt [] of z_sem [B, d] with the posterior q as the teacher. It is 0 if distillation.weight is 0."""
     c = config.distillation
     if c.weight == 0:
         return jnp.float32(0)
@@ -42,14 +42,14 @@ def distillation_loss(config: ConfigDict, z_sem: jax.Array, q: Posterior) -> jax
 
 
 def unit_weight(q: Posterior) -> jax.Array:
-    """The teacher's KL of each unit over the batch, at most 1 nat [1, d].
+    """The weight of each unit [1, d]: the teacher's mean KL over the batch, at most 1 nat.
 
-    A silent unit (of no KL) has the prior's distribution already: L_dt leaves it to L_diff.
+    A silent unit of the teacher has a KL of 0, so L_dt does not move this unit of z_sem; only L_diff does.
     """
     return jnp.minimum(jax.lax.stop_gradient(q.kl.mean(0, keepdims=True)), 1)
 
 
-# --- The schedules: what lambda_dt is multiplied by [] ---
+# --- The schedules: a factor [] of lambda_dt ---
 
 
 def constant(config: ConfigDict, q: Posterior) -> jax.Array:
@@ -57,7 +57,7 @@ def constant(config: ConfigDict, q: Posterior) -> jax.Array:
 
 
 def adaptive(config: ConfigDict, q: Posterior) -> jax.Array:
-    """The teacher's KL as a share of C_max: an early teacher, which knows little, counts little."""
+    """The teacher's KL divided by C_max, at most 1. A teacher that encodes little has little weight."""
     return jnp.clip(jax.lax.stop_gradient(q.kl.sum(-1).mean()) / config.feedback.max_capacity, 0, 1)
 
 

@@ -1,7 +1,7 @@
 """The loop: how the diffusion side sets the VAE's information capacity C.
 
-The paper's rule: C rises with the information that the reverse denoising process carries. How that is measured, and how
-C follows, is a choice (`feedback.mode`): each rule is one function in `RULES`.
+The paper's rule: C rises with the information that the reverse denoising process carries. The paper leaves open how to
+measure this information and how C follows it. `feedback.mode` selects a rule; each rule is a function in `RULES`.
 """
 
 from collections.abc import Callable
@@ -17,29 +17,29 @@ from cldis_jax.models import Networks
 
 @struct.dataclass
 class Feedback:
-    """The loop's state, part of the train state."""
+    """The state of the loop. It is part of the train state."""
 
-    capacity: jax.Array  # C, nats []; it never falls
+    capacity: jax.Array  # C in nats []; it never decreases
     progress: jax.Array  # moving average of `Signals.progress` []
-    gain: jax.Array  # and of `Signals.gain` []
-    zero_gain: jax.Array  # and of `Signals.zero_gain` []
+    gain: jax.Array  # moving average of `Signals.gain` []
+    zero_gain: jax.Array  # moving average of `Signals.zero_gain` []
 
 
 @struct.dataclass
 class Signals:
-    """What one batch shows of the denoiser."""
+    """Measurements of the denoiser on one batch."""
 
     progress: jax.Array  # share of the information that the denoiser recovers along the reverse process []
     gain: jax.Array  # log(L_diff with z shuffled in the batch / L_diff with the right z) []; NaN: not measured
-    zero_gain: jax.Array  # the same with z = 0 in place of the shuffled one []
+    zero_gain: jax.Array  # the same with z = 0 instead of the shuffled z []
 
 
 def initial_feedback(config: ConfigDict) -> Feedback:
-    """Feedback before the first step: no signal, and C at C_lead (at C_max where it is fixed)."""
+    """The state before the first step: signals of 0, and C = C_lead (C = C_max in the mode `fixed`)."""
     c = config.feedback
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
-    nothing = jnp.float32(0)
-    return Feedback(capacity=jnp.float32(capacity), progress=nothing, gain=nothing, zero_gain=nothing)
+    zero = jnp.float32(0)
+    return Feedback(capacity=jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero)
 
 
 # --- The rules ---
@@ -51,21 +51,21 @@ def by_progress(c: ConfigDict, average: Feedback, step: jax.Array) -> jax.Array:
 
 
 def by_gain(c: ConfigDict, average: Feedback, step: jax.Array) -> jax.Array:
-    """C follows what z adds to the denoiser: the loop is closed through z."""
+    """C follows the contribution of z to the denoiser. This closes the loop through z."""
     return average.gain / c.reference
 
 
 def annealed(c: ConfigDict, average: Feedback, step: jax.Array) -> jax.Array:
-    """Open loop: C is linear in the step [Burgess et al. 2018]."""
+    """Open loop: C rises linearly with the step [Burgess et al. 2018]."""
     return (step + 1) / c.anneal_steps
 
 
 def constant(c: ConfigDict, average: Feedback, step: jax.Array) -> jax.Array:
-    """C is C_max. The rule of `fixed`; under `timestep` each sample has a C of its own, from its t."""
+    """C = C_max, for `fixed`. In the mode `timestep` each sample has its own C instead; see `timestep_capacity`."""
     return 1.0
 
 
-# feedback.mode -> the share u [] of the way from C_lead to C_max, of (config.feedback, the signals' averages, the step)
+# feedback.mode -> function (config.feedback, averaged signals, step) -> u [], where C = C_lead + (C_max - C_lead) u
 RULES: dict[str, Callable[[ConfigDict, Feedback, jax.Array], jax.Array]] = {
     "timestep": constant,
     "progress": by_progress,
@@ -73,7 +73,7 @@ RULES: dict[str, Callable[[ConfigDict, Feedback, jax.Array], jax.Array]] = {
     "anneal": annealed,
     "fixed": constant,
 }
-FOLLOWING_MODES = ("progress", "gain")  # C follows the denoiser
+FOLLOWING_MODES = ("progress", "gain")  # closed loop: C follows the denoiser
 OPEN_LOOP_MODES = ("anneal", "fixed")
 
 
@@ -81,7 +81,7 @@ def close_loop(config: ConfigDict, feedback: Feedback, signals: Signals, step: j
     """The feedback after a step: moving averages of the signals, and C = C_lead + (C_max - C_lead) clip(u)."""
     c = config.feedback
 
-    def average(old, new, steps=1):  # `steps`: how many pass between two measurements
+    def average(old, new, steps=1):  # `steps`: training steps between two measurements
         decay = c.ema_decay**steps
         return jnp.where(jnp.isnan(new), old, decay * old + (1 - decay) * new)
 
@@ -96,18 +96,18 @@ def close_loop(config: ConfigDict, feedback: Feedback, signals: Signals, step: j
 
 
 def capacity_of(config: ConfigDict, feedback: Feedback, schedule: diffusion.Schedule, t: jax.Array) -> jax.Array:
-    """C in nats: [] for the whole batch, or [B] where each sample has its own (`timestep`)."""
+    """C in nats: [] for the whole batch; [B] in the mode `timestep`, in which each sample has its own C."""
     return timestep_capacity(config, schedule, t) if config.feedback.mode == "timestep" else feedback.capacity
 
 
 def timestep_capacity(config: ConfigDict, schedule: diffusion.Schedule, t: jax.Array) -> jax.Array:
-    """C [B] = C_max I(t) / I(0), the capacity of the channel x_0 -> x_t: 0 at t = T, rising as t falls."""
+    """C [B] = C_max I(t) / I(0). I(t) is the capacity of the channel x_0 -> x_t: 0 at t = T, rising as t falls."""
     information = jnp.asarray(schedule.information)
     return config.feedback.max_capacity * information[t] / information[0]
 
 
 def vae_input(config: ConfigDict, noised: diffusion.Noised) -> jax.Array:
-    """The images that the VAE encodes: x_0, or x_t, so that its KL can follow C(t) under `timestep`."""
+    """The images that the VAE encodes: x_0, or x_t. With x_t the KL can follow C(t) in the mode `timestep`."""
     return noised.x_t if config.feedback.encode_noisy else noised.x0
 
 
@@ -124,16 +124,16 @@ def measure(
     noised: diffusion.Noised,
     step: jax.Array,
 ) -> Signals:
-    """The signals of a batch; no gradient flows through them.
+    """The signals of a batch. They have no gradient.
 
     Args:
       z: the code that conditions the denoiser [B, d].
-      error: the squared error of that denoiser, mean over pixels [B].
+      error: the squared error of the denoiser with this code, averaged over pixels [B].
     """
     params, z, error = jax.lax.stop_gradient((params, z, error))
     progress = recovered_information(config, schedule, error, noised.x0, noised.t)
 
-    # The probe: three passes of the denoiser on a part of the batch, every `feedback.every` steps, NaN in between.
+    # The gains take three passes of the denoiser on part of the batch, every `feedback.every` steps; else they are NaN.
     z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
     def loss(z):
@@ -153,18 +153,20 @@ def recovered_information(
 ) -> jax.Array:
     """The share of information that the denoiser recovers along the reverse process [].
 
-    By the I-MMSE relation (Guo et al. 2005) an error in x_0 of mmse(snr) is worth 1/2 mmse dsnr nats. A denoiser that
-    knows only the pixels' second moment s leaves s / (1 + s snr). The share 1 - error / that, weighted by
-    dI = d 1/2 log(1 + s snr), is 0 for such a denoiser and 1 for a perfect one. The batch's timesteps sample it.
+    By the I-MMSE relation (Guo et al. 2005), an error mmse(snr) in x_0 corresponds to dI = 1/2 mmse dsnr nats. The best
+    pixelwise linear denoiser, which uses only the pixels' second moment s, has the error s / (1 + s snr). The recovered
+    share at t is 1 - error / (s / (1 + s snr)): 0 for the linear denoiser, 1 for a perfect one. The result is the mean
+    share with weights dI = d 1/2 log(1 + s snr), estimated from the timesteps of the batch.
 
     Args:
-      error: squared error in the network's own units, mean over pixels [B], at timesteps `t` [B] of images `x0`.
+      error: squared error in the units of the prediction, averaged over pixels [B].
+      x0, t: the images [B, ...] and their timesteps [B].
     """
     second_moment = jnp.square(x0).mean()
     snr = jnp.asarray(schedule.alpha_bar / (1 - schedule.alpha_bar), jnp.float32)
-    information = 0.5 * jnp.log1p(second_moment * snr)  # [T], falling in t
-    d_information = -jnp.diff(information, append=0.0)  # [T], what the step t + 1 -> t adds
-    ignorant = second_moment / (1 + second_moment * snr[t])
-    share = 1 - diffusion.x0_error(schedule, config.diffusion.prediction, error, t) / ignorant
+    information = 0.5 * jnp.log1p(second_moment * snr)  # [T], decreasing in t
+    d_information = -jnp.diff(information, append=0.0)  # [T], information added by the step t + 1 -> t
+    linear_error = second_moment / (1 + second_moment * snr[t])
+    share = 1 - diffusion.x0_error(schedule, config.diffusion.prediction, error, t) / linear_error
     weight = d_information[t] * schedule.num_steps / information[0]
     return (weight * share).mean()

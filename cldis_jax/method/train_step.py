@@ -16,7 +16,7 @@ from cldis_jax.models.semantic_encoder import standardize
 
 @struct.dataclass
 class Moments:
-    """First and second moment of a latent over training images, each times `weight`; a weight of 0: not measured."""
+    """First and second moment of a latent over training images, each multiplied by `weight`. Weight 0: not measured."""
 
     weight: jax.Array  # []
     first: jax.Array  # [d]
@@ -38,9 +38,9 @@ class Moments:
 
 @struct.dataclass
 class Averages:
-    """What evaluation reads: the parameters' moving average, and the moments of the codes that it gives.
+    """What evaluation uses: the moving average of the parameters, and the moments of the codes of these parameters.
 
-    A step leaves the moments as they are; `training.moments` measures them whenever a model is saved or drawn.
+    A training step does not change the moments. `training.moments` measures them before a save or a picture.
     """
 
     params: dict[str, Any]
@@ -58,7 +58,7 @@ class TrainState:
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam at a constant rate, the gradient clipped by each network's own norm or by one over all networks."""
+    """Adam with a constant rate. Gradients are clipped by the norm of each network, or by one norm over all."""
     c = config.train
     clip, adam = optax.clip_by_global_norm(c.clip_norm), optax.adam(c.learning_rate)
     if c.clip_scope == "global":
@@ -72,7 +72,7 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def create_state(networks: Networks, config: ConfigDict, params: dict | None = None) -> TrainState:
-    """The state before the first step, from the seed (or from given parameters)."""
+    """The state before the first step, with given parameters or with random ones from the seed."""
     if params is None:
         params = init_params(networks, config, jax.random.key(config.train.seed))
     moments = Moments.zeros(config.model.latent_dim)
@@ -86,7 +86,7 @@ def create_state(networks: Networks, config: ConfigDict, params: dict | None = N
 
 
 def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) -> TrainState:
-    """`state`, of no step yet, with E_sem rescaled: z_sem of mean 0, variance 1 over uint8 images [N, H, W, C]."""
+    """The initial `state` with E_sem rescaled: z_sem has mean 0 and variance 1 over uint8 images [N, H, W, C]."""
     z_sem = networks.encode_semantic(state.params, to_unit_range(images))
     rescaled = {"semantic_encoder": standardize(state.params["semantic_encoder"], z_sem)}
     ema = state.ema.replace(params=state.ema.params | jax.tree.map(jnp.copy, rescaled))
@@ -96,9 +96,9 @@ def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) 
 def train_step(
     networks: Networks, config: ConfigDict, state: TrainState, images: jax.Array
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimiser step on uint8 images [B, H, W, C]: the next state and the step's scalars.
+    """One optimiser step on uint8 images [B, H, W, C]: (next state, scalars).
 
-    All randomness is fold_in(seed, step), so that a resumed run equals an uninterrupted one.
+    All random keys come from fold_in(seed, step). A resumed run therefore equals an uninterrupted one.
     """
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
     x0 = to_unit_range(images)
@@ -127,7 +127,7 @@ def train_step(
 
 
 def _accumulate(loss_and_gradient, x0, num_micro):
-    """Gradient and output averaged over micro-batches, one after the other; each is spread over all devices."""
+    """Gradient and output, averaged over micro-batches that run one after another. Each one uses all devices."""
     micro_batches = x0.reshape((-1, num_micro, *x0.shape[1:])).swapaxes(0, 1)
 
     def add(total, item):

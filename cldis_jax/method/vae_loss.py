@@ -10,17 +10,17 @@ from ml_collections import ConfigDict
 
 from cldis_jax.models import Networks
 
-ACTIVE_VARIANCE = 0.01  # of a unit's mean over the images, above which it counts as active [Burda et al. 2016]
+ACTIVE_VARIANCE = 0.01  # a unit is active if its mean varies more than this over images [Burda et al. 2016]
 
 
 @struct.dataclass
 class Posterior:
-    """q_phi(z|x) = N(mean, exp(log_var)) of a batch, with samples of it; each [B, d]."""
+    """q_phi(z|x) = N(mean, exp(log_var)) for a batch, with two samples; each array is [B, d]."""
 
     mean: jax.Array
     log_var: jax.Array
     sample: jax.Array  # z_disen = mean + sigma eps, eps ~ N(0, I)
-    mirrored_sample: jax.Array  # mean - sigma eps, the other end of the antithetic pair
+    mirrored_sample: jax.Array  # mean - sigma eps, the antithetic sample
 
     @property
     def kl(self) -> jax.Array:
@@ -38,7 +38,7 @@ def posterior(networks: Networks, params: dict, x: jax.Array, key: jax.Array) ->
 def vae_loss(
     config: ConfigDict, networks: Networks, params: dict, x0: jax.Array, q: Posterior, capacity: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """(L_vae [], its parts by name, each []) of images x0 and the posterior q; `capacity` is C, [] or [B]."""
+    """(L_vae [], its parts by name, each []) for images x0 and their posterior q. `capacity` is C, [] or [B]."""
     c = config.vae
     kl = q.kl.sum(-1)
     mean_kl = kl.mean()
@@ -48,9 +48,9 @@ def vae_loss(
         return LIKELIHOODS[c.likelihood](x0, decoded, c.gaussian_std).mean()
 
     reconstruction = reconstruct(q.sample)
-    if c.antithetic:  # Wu et al. 2019: the noise that the two samples share cancels
+    if c.antithetic:  # Wu et al. 2019: part of the two samples' noise cancels
         reconstruction = (reconstruction + reconstruct(q.mirrored_sample)) / 2
-    # A C of each sample binds that sample's KL; one C for all binds the batch's mean.
+    # With one C for the batch the penalty is on the mean KL; with a C per sample it is on the KL of each sample.
     penalty = CAPACITY_FORMS[c.capacity_form](kl if capacity.ndim else mean_kl, capacity, c.beta, c.beta_min).mean()
     active = (q.mean.var(axis=0) > ACTIVE_VARIANCE).sum().astype(jnp.float32)
     return reconstruction + penalty, {
@@ -66,16 +66,16 @@ def gaussian_kl(mean: jax.Array, log_var: jax.Array) -> jax.Array:
     return 0.5 * (jnp.square(mean) + jnp.exp(log_var) - log_var - 1.0)
 
 
-# --- The likelihoods: -log p_theta(x|z) of images x in [-1, 1] and the decoder's raw output, nats [B] ---
+# --- The likelihoods: -log p_theta(x|z) in nats [B], for images x in [-1, 1] and the decoder's raw output ---
 
 
 def bernoulli(x: jax.Array, output: jax.Array, std: float) -> jax.Array:
-    """`output` holds logits; x is read as the probability (x + 1) / 2, so that the minimum is the images' entropy."""
+    """`output` contains logits. The target is the probability (x + 1) / 2; the minimum is the entropy of the images."""
     return optax.sigmoid_binary_cross_entropy(output, (x + 1) / 2).sum(axis=(1, 2, 3))
 
 
 def gaussian(x: jax.Array, output: jax.Array, std: float) -> jax.Array:
-    """`output` holds the mean; the standard deviation is fixed."""
+    """`output` contains the means. The standard deviation `std` is fixed."""
     nll = 0.5 * jnp.square((x - output) / std) + jnp.log(std) + 0.5 * jnp.log(2 * jnp.pi)
     return nll.sum(axis=(1, 2, 3))
 
@@ -87,11 +87,11 @@ LIKELIHOODS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
 
 
 def decoder_mean(likelihood: str, output: jax.Array) -> jax.Array:
-    """The image in [-1, 1] that a decoder's raw output stands for."""
+    """The mean image in [-1, 1] for a decoder's raw output."""
     return 2 * jax.nn.sigmoid(output) - 1 if likelihood == "bernoulli" else jnp.clip(output, -1, 1)
 
 
-# --- The penalties: what a KL beside a capacity C costs, nats, [] or [B] ---
+# --- The penalties on a KL with capacity C, both in nats, [] or [B] ---
 
 
 def absolute(kl: jax.Array, capacity: jax.Array, beta: float, beta_min: float) -> jax.Array:
@@ -100,7 +100,7 @@ def absolute(kl: jax.Array, capacity: jax.Array, beta: float, beta_min: float) -
 
 
 def hinge(kl: jax.Array, capacity: jax.Array, beta: float, beta_min: float) -> jax.Array:
-    """beta relu(KL - C) + beta_min KL [choice]: the absolute form rewards useless nats while the VAE is weak."""
+    """beta relu(KL - C) + beta_min KL [choice]. `absolute` rewards a weak VAE for a KL that carries no information."""
     return beta * jax.nn.relu(kl - capacity) + beta_min * kl
 
 

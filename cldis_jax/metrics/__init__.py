@@ -1,7 +1,7 @@
-"""Disentanglement metrics as plain functions of arrays; each returns a dict of floats.
+"""Disentanglement metrics as functions of arrays. Each returns a dict of floats.
 
-Codes are [N, C] floats, factors [N, F] integers, `represent` maps factors [N, F] to codes [N, C]. The networks behind
-FID and LPIPS are in `fid`, `inception` and `lpips`.
+Codes are floats [N, C] and factors integers [N, F]. `represent` is a function from factors [N, F] to codes [N, C]. FID
+and LPIPS, with their networks, are in `fid`, `inception` and `lpips`.
 """
 
 from cldis_jax.metrics.beta_vae import beta_vae

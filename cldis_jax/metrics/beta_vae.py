@@ -19,11 +19,11 @@ def beta_vae(
     num_eval: int = 5_000,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """`beta_vae`: accuracy on fresh points of a logistic regression that names the factor which pairs share.
+    """`beta_vae`: test accuracy of a logistic regression that predicts which factor the pairs share.
 
-    `represent` maps factors [N, F] to codes [N, C]. A point is the mean of |z_1 - z_2| over `batch_size` pairs that
-    agree in one factor, whose value varies from pair to pair. disentanglement_lib's `beta_vae_sklearn`;
-    `beta_vae_train` is the accuracy on the training points.
+    `represent` maps factors [N, F] to codes [N, C]. A point is the mean of |z_1 - z_2| over `batch_size` pairs. Both
+    images of a pair have the same value of one factor; the value differs from pair to pair. `beta_vae_train` is the
+    accuracy on the training points. As disentanglement_lib's `beta_vae_sklearn`.
 
     Raises:
       ValueError: bad factor sizes or codes, or fewer than two factors.
@@ -31,9 +31,9 @@ def beta_vae(
     sizes = sampling.check_sizes(factor_sizes)
     if len(sizes) < 2:
         raise ValueError("beta_vae needs at least two factors")
-    draws = np.random.default_rng(seed)
-    train_points, train_labels = _points(represent, sizes, draws, num_train, batch_size)
-    test_points, test_labels = _points(represent, sizes, draws, num_eval, batch_size)
+    rng = np.random.default_rng(seed)
+    train_points, train_labels = _points(represent, sizes, rng, num_train, batch_size)
+    test_points, test_labels = _points(represent, sizes, rng, num_eval, batch_size)
     classifier = LogisticRegression(random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -44,13 +44,13 @@ def beta_vae(
     }
 
 
-def _points(represent, sizes, draws, num: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _points(represent, sizes, rng, num: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Differences [num, C] and the shared factors [num]."""
     points, labels = [], []
     for count in sampling.chunks(num, 2 * batch_size):
-        shared = draws.integers(len(sizes), size=count)
-        first = sampling.sample_factors(draws, sizes, count, batch_size)
-        second = sampling.sample_factors(draws, sizes, count, batch_size)
+        shared = rng.integers(len(sizes), size=count)
+        first = sampling.sample_factors(rng, sizes, count, batch_size)
+        second = sampling.sample_factors(rng, sizes, count, batch_size)
         rows = np.arange(count)
         second[rows, :, shared] = first[rows, :, shared]
         codes = sampling.represent_batches(represent, np.concatenate([first, second], axis=1))

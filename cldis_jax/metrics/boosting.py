@@ -1,9 +1,9 @@
 """Gradient-boosted classification trees on presorted features: scikit-learn's splits and leaves, many times faster.
 
-scikit-learn's `GradientBoostingClassifier` sorts every feature again in every node of every tree, which is nearly all
-of its time. Here each feature is sorted once a fit, and a node keeps its samples in that order by a stable partition.
-The algorithm is otherwise its default one: log loss, 100 stages of one depth-3 tree a class (one in all for two
-classes), learning rate 0.1, exact best splits by squared error, one Newton step a leaf.
+scikit-learn's `GradientBoostingClassifier` sorts every feature again in every node of every tree, which takes nearly
+all of its time. Here each feature is sorted once per fit, and a stable partition keeps the samples of a node in order.
+The rest is scikit-learn's default algorithm: log loss, learning rate 0.1, 100 stages with one tree of depth 3 per class
+(one tree in all for two classes), exact best splits by squared error, one Newton step per leaf.
 
 Sources: Friedman, "Greedy function approximation: a gradient boosting machine", 2001, algorithms 5 and 6;
 scikit-learn 1.9, sklearn/ensemble/_gb.py and sklearn/tree/{_splitter,_tree}.pyx for thresholds, guards and ties.
@@ -23,34 +23,34 @@ LEARNING_RATE = 0.1
 MAX_DEPTH = 3
 NUM_SPLITS = 2**MAX_DEPTH - 1
 NUM_LEAVES = 2**MAX_DEPTH
-SAME_VALUE = np.float32(1e-7)  # neighbours closer than this are not separated
-ROUNDING = 1e-9  # gains closer than this, relatively, are equal
-PURE_VARIANCE = np.finfo(np.float64).eps  # nodes with less are leaves
+SAME_VALUE = np.float32(1e-7)  # no split between values closer than this
+ROUNDING = 1e-9  # gains with a smaller relative difference count as equal
+PURE_VARIANCE = np.finfo(np.float64).eps  # nodes with a smaller variance are leaves
 
 
 class Tree(NamedTuple):
-    """A complete binary tree, breadth first; a node that was not split has threshold inf and sends all to the left."""
+    """A complete binary tree, breadth first. A node without a split has threshold inf: all samples go left."""
 
     feature: np.ndarray  # [7] int
     threshold: np.ndarray  # [7] float64; x <= threshold goes left
-    value: np.ndarray  # [8] float64, learning rate included
+    value: np.ndarray  # [8] float64, multiplied by the learning rate
 
 
 class Ensemble(NamedTuple):
-    """A fitted classifier: scores are `start` plus the sum of the trees' leaves."""
+    """A fitted classifier. The score of a sample is `start` plus the sum of its leaves' values."""
 
     classes: np.ndarray  # [K]
-    start: np.ndarray  # [K] log priors, [1] log odds of the second of two classes
-    stages: list[list[Tree]]  # NUM_STAGES of K trees, or of 1
-    importances: np.ndarray  # [C], share of the total reduction of squared error
+    start: np.ndarray  # log priors [K]; for two classes the log odds of the second [1]
+    stages: list[list[Tree]]  # NUM_STAGES stages of K trees (1 tree for two classes)
+    importances: np.ndarray  # [C], each feature's share of the total reduction of squared error
 
 
 def fit(
     codes: np.ndarray, labels: np.ndarray, *, seed: int, on_stage: Callable[[int], object] | None = None
 ) -> Ensemble:
-    """Learn `labels` [N] from `codes` [N, C]; the seed draws among features whose best splits are equally good.
+    """Fit a classifier of `labels` [N] on `codes` [N, C]. `seed` decides between features with equally good splits.
 
-    `on_stage` is called with the number of trees grown after each stage; the trees of a stage grow in threads.
+    After each stage `on_stage` is called with the stage's number of trees. The trees of a stage are fitted in threads.
 
     Raises:
       ValueError: there is only one class.
@@ -58,7 +58,7 @@ def fit(
     classes, encoded = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"a classifier needs at least two classes, but every label is {classes[0]}")
-    draws = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     features = np.ascontiguousarray(codes.T, np.float32)
     priors = np.bincount(encoded) / len(encoded)
     if len(classes) == 2:
@@ -76,11 +76,11 @@ def fit(
     with ThreadPoolExecutor(num_workers) as threads:
         for _ in range(NUM_STAGES):
             residuals = targets - probabilities(scores)
-            luck = draws.random((len(targets), NUM_SPLITS, len(features)))
+            tie_breaks = rng.random((len(targets), NUM_SPLITS, len(features)))
 
-            def grow(worker, residuals=residuals, luck=luck):
+            def grow(worker, residuals=residuals, tie_breaks=tie_breaks):
                 share = range(worker, len(targets), num_workers)
-                return {k: growers[worker].grow(residuals[k], targets[k], luck[k]) for k in share}
+                return {k: growers[worker].grow(residuals[k], targets[k], tie_breaks[k]) for k in share}
 
             grown = {k: tree for part in threads.map(grow, range(num_workers)) for k, tree in part.items()}
             for k in range(len(targets)):
@@ -94,7 +94,7 @@ def fit(
 
 
 def predict(ensemble: Ensemble, codes: np.ndarray) -> np.ndarray:
-    """The likeliest class [N] of codes [N, C]."""
+    """The most probable class [N] of codes [N, C]."""
     features = np.ascontiguousarray(codes.T, np.float32)
     scores = np.repeat(ensemble.start[:, None], features.shape[1], axis=1)
     for stage in ensemble.stages:
@@ -105,7 +105,7 @@ def predict(ensemble: Ensemble, codes: np.ndarray) -> np.ndarray:
 
 
 class _Node(NamedTuple):
-    """Samples of a tree's node: columns `start` to `start + size` of a level's buffers."""
+    """The samples of a tree node: columns `start` to `start + size` of the buffers of its level."""
 
     depth: int
     start: int
@@ -113,13 +113,13 @@ class _Node(NamedTuple):
 
 
 class _Grower:
-    """Grows the trees of one thread. It keeps its buffers: fresh memory would cost more than the arithmetic."""
+    """Fits the trees of one thread. It reuses its buffers, because allocation would cost more than the arithmetic."""
 
     def __init__(self, features: np.ndarray, shrink: float):
         self.features, self.shrink = features, shrink
         size = features.size
         order = np.argsort(features, axis=1, kind="stable")
-        # A level holds its nodes one after another, each as [C, n]: its samples in every feature's order.
+        # A level's buffers contain its nodes one after another, each as [C, n]: its n samples sorted by each feature.
         self.orders = [order.ravel(), np.empty(size, order.dtype), np.empty(size, order.dtype)]
         self.values = [np.take_along_axis(features, order, axis=1).ravel()]
         self.values += [np.empty(size, np.float32) for _ in range(MAX_DEPTH - 1)]
@@ -127,19 +127,21 @@ class _Grower:
         self.neighbours = np.empty(size, np.float32)
         self.tied, self.left = np.empty(size, bool), np.empty(size, bool)
 
-    def grow(self, residual: np.ndarray, target: np.ndarray, luck: np.ndarray) -> tuple[Tree, np.ndarray, np.ndarray]:
-        """A tree on the residuals [N]: (tree, leaf of every sample [N], reduction of the mean squared error [C])."""
-        feature, threshold, reduction = self._splits(residual, luck)
+    def grow(
+        self, residual: np.ndarray, target: np.ndarray, tie_breaks: np.ndarray
+    ) -> tuple[Tree, np.ndarray, np.ndarray]:
+        """Fit the residuals [N]: (tree, leaf of each sample [N], reduction of the mean squared error [C])."""
+        feature, threshold, reduction = self._splits(residual, tie_breaks)
         leaves = _leaves(feature, threshold, self.features)
         probability = target - residual
         slope = np.bincount(leaves, residual, NUM_LEAVES)
         curvature = np.bincount(leaves, probability * (1 - probability), NUM_LEAVES)
-        # One Newton step; nothing where the curvature vanishes, as in scikit-learn's _safe_divide.
+        # One Newton step, or 0 where the curvature vanishes, as in scikit-learn's _safe_divide.
         step = np.divide(self.shrink * slope, curvature, out=np.zeros(NUM_LEAVES), where=curvature > 1e-150)
         return Tree(feature, threshold, LEARNING_RATE * step), leaves, reduction / len(residual)
 
-    def _splits(self, residual: np.ndarray, luck: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features [7] and thresholds [7] of the greedy tree; squared error that each feature [C] takes away."""
+    def _splits(self, residual: np.ndarray, tie_breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(features [7], thresholds [7], reduction of the squared error by feature [C]) of the greedy tree."""
         feature = np.zeros(NUM_SPLITS, np.int64)
         threshold = np.full(NUM_SPLITS, np.inf)
         reduction = np.zeros(len(self.features))
@@ -147,7 +149,7 @@ class _Grower:
         for depth in range(MAX_DEPTH):
             children: list[_Node | None] = []
             for index, node in enumerate(level, start=2**depth - 1):
-                split = None if node is None else self._best_split(node, residual, luck[index])
+                split = None if node is None else self._best_split(node, residual, tie_breaks[index])
                 if split is None:
                     children += [None, None]
                     continue
@@ -163,7 +165,7 @@ class _Grower:
         rows = len(self.features)
         return buffer[rows * start : rows * (start + size)].reshape(rows, size)
 
-    def _best_split(self, node: _Node, residual: np.ndarray, luck: np.ndarray) -> tuple[int, float, float] | None:
+    def _best_split(self, node: _Node, residual: np.ndarray, tie_breaks: np.ndarray) -> tuple[int, float, float] | None:
         """(feature, threshold, reduction of the summed squared error), or None for a leaf."""
         size = node.size
         if size < 2:
@@ -179,7 +181,7 @@ class _Grower:
         np.less_equal(values[:, 1:], neighbours, out=tied)
         # Reduction of the squared error with n_L samples on the left: (S_L - S n_L / n)^2 n / (n_L n_R).
         sorted_residuals, gains = self._view(self.residuals, size), self._view(self.gains, size - 1)
-        np.take(residual, order, out=sorted_residuals, mode="clip")  # other modes copy
+        np.take(residual, order, out=sorted_residuals, mode="clip")  # the other modes make a copy
         np.cumsum(sorted_residuals[:, :-1], axis=1, out=gains)
         count = np.arange(1, size)
         gains -= (total / size) * count
@@ -190,13 +192,13 @@ class _Grower:
         best = gains[np.arange(len(gains)), positions]
         if best.max() < 0:
             return None
-        # Rounding alone must not decide between features that separate the same samples.
-        feature = int(np.where(best >= best.max() * (1 - ROUNDING), luck, -1.0).argmax())
+        # `tie_breaks` decides between features that separate the same samples; rounding must not.
+        feature = int(np.where(best >= best.max() * (1 - ROUNDING), tie_breaks, -1.0).argmax())
         below, above = values[feature, positions[feature] : positions[feature] + 2].astype(np.float64)
         return feature, below / 2 + above / 2, best[feature]
 
     def _partition(self, node: _Node, left: np.ndarray) -> list[_Node]:
-        """The two children of a node, each kept in every feature's order; `left` [N] is over all samples."""
+        """The two children of a node, with their samples sorted by each feature. `left` [N] is for all samples."""
         order = self._view(self.orders[node.depth], node.size, node.start)
         values = self._view(self.values[node.depth], node.size, node.start)
         goes_left = self._view(self.left, node.size)
@@ -214,7 +216,7 @@ class _Grower:
 
 
 def _leaves(feature: np.ndarray, threshold: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """The leaf [N], 0 to 7, that each column of features [C, N] falls in."""
+    """The leaf [N], from 0 to 7, of each column of features [C, N]."""
     node = np.zeros(features.shape[1], np.int64)
     for depth in range(MAX_DEPTH):
         right = np.zeros(features.shape[1], bool)

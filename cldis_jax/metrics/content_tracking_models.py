@@ -1,4 +1,4 @@
-"""The study over trained models under its earlier name; it is `cldis_jax.study.content_tracking_models`."""
+"""The study over trained models under its earlier name. It is now `cldis_jax.study.content_tracking_models`."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""The validity study under its earlier name; it is `cldis_jax.study.content_tracking_validity`."""
+"""The validity study under its earlier name. It is now `cldis_jax.study.content_tracking_validity`."""
 
 import runpy
 

@@ -23,10 +23,10 @@ def dci(
 ) -> dict[str, float]:
     """`disentanglement`, `completeness`, `informativeness_train`, `informativeness_test` (mean accuracies).
 
-    One gradient-boosted classifier a factor gives the importance R of every code; as in disentanglement_lib's `dci`
-    (10,000 training and 5,000 test samples). `presorted` grows scikit-learn's trees on presorted features
-    (boosting.py); `sklearn` calls GradientBoostingClassifier itself, about seven times slower. They differ only where
-    splits are equally good, as two seeds of either do. `progress` shows a bar over trees.
+    A gradient-boosted classifier for each factor gives the importance of every code, as in disentanglement_lib's `dci`
+    (10,000 training and 5,000 test samples). `presorted` fits scikit-learn's trees on presorted features (boosting.py).
+    `sklearn` calls GradientBoostingClassifier itself and is about seven times slower. The two differ only where splits
+    are equally good, as two seeds of either one do. `progress` shows a bar over trees.
 
     Raises:
       ValueError: bad shapes, fewer than two codes or factors, a factor with a single value, or an unknown learner.
@@ -57,7 +57,7 @@ def dci(
 
 
 def _learn(learner: str, codes, labels, seed: int, update):
-    """(importance of every code [C], prediction function) of one factor."""
+    """(importance of every code [C], prediction function) for one factor."""
     if learner == "presorted":
         ensemble = boosting.fit(codes, labels, seed=seed, on_stage=update)
         return ensemble.importances, lambda x: boosting.predict(ensemble, x)
@@ -70,7 +70,7 @@ def _learn(learner: str, codes, labels, seed: int, update):
 
 
 def _one_minus_entropy(importances: np.ndarray) -> float:
-    """1 - the normalised entropy of every column, averaged with the columns' sums as weights."""
+    """1 - normalised entropy of each column, averaged with the sums of the columns as weights."""
     scores = 1 - scipy.stats.entropy(importances + 1e-11, base=len(importances))
     weights = importances.sum(axis=0)
     return float(np.average(scores, weights=weights if weights.sum() > 0 else None))

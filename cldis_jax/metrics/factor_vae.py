@@ -1,4 +1,4 @@
-"""The FactorVAE score: a majority vote on the code of least variance [Kim & Mnih 2018, arXiv 1802.05983, section 4]."""
+"""The FactorVAE score: a vote over the code of least variance [Kim & Mnih 2018, arXiv 1802.05983, section 4]."""
 
 from collections.abc import Sequence
 
@@ -18,24 +18,25 @@ def factor_vae(
     batch_size: int = 64,
     prune_std: float = 0.05,
 ) -> dict[str, float]:
-    """`factor_vae`: accuracy on fresh votes of the classifier from the least varying code to the fixed factor.
+    """`factor_vae`: test accuracy of the classifier that predicts the fixed factor from the code of least variance.
 
-    `represent` maps factors [N, F] to codes [N, C]. A vote fixes one factor in a batch and names the code of least
-    variance there, relative to that over `num_variance_estimate` samples; codes of standard deviation below `prune_std`
-    and codes that never vary take no part, and no code left gives 0. Defaults are those of disentanglement_lib's study
-    (its eval accuracy); the FDAE authors use prune_std = 0. `factor_vae_train` is the accuracy on the training votes
-    and `num_active` the number of codes that took part.
+    `represent` maps factors [N, F] to codes [N, C]. A vote is a batch in which one factor is fixed, and the code whose
+    variance in this batch, divided by its variance over `num_variance_estimate` samples, is the least. Codes with a
+    standard deviation below `prune_std` and codes that never vary are left out; without any code left the score is 0.
+    `factor_vae_train` is the accuracy on the training votes, `num_active` the number of codes that are used.
+
+    The defaults are those of disentanglement_lib's study (its eval accuracy). The FDAE authors use prune_std = 0.
 
     Raises:
       ValueError: bad factor sizes or codes.
     """
     sizes = sampling.check_sizes(factor_sizes)
-    draws = np.random.default_rng(seed)
-    variance = _global_variance(represent, sizes, draws, num_variance_estimate)
+    rng = np.random.default_rng(seed)
+    variance = _global_variance(represent, sizes, rng, num_variance_estimate)
     active = np.flatnonzero((np.sqrt(variance) >= prune_std) & (variance > 0))
     if len(active) == 0:
         return {"factor_vae": 0.0, "factor_vae_train": 0.0, "num_active": 0.0}
-    train, test = (_votes(represent, sizes, draws, num, batch_size, variance, active) for num in (num_train, num_eval))
+    train, test = (_votes(represent, sizes, rng, num, batch_size, variance, active) for num in (num_train, num_eval))
     classifier = train.argmax(axis=0)
     codes = np.arange(train.shape[1])
     return {
@@ -45,20 +46,20 @@ def factor_vae(
     }
 
 
-def _global_variance(represent, sizes, draws, num: int) -> np.ndarray:
+def _global_variance(represent, sizes, rng, num: int) -> np.ndarray:
     parts = [
-        sampling.represent_batches(represent, sampling.sample_factors(draws, sizes, rows, 1))[:, 0]
+        sampling.represent_batches(represent, sampling.sample_factors(rng, sizes, rows, 1))[:, 0]
         for rows in sampling.chunks(num, 1)
     ]
     return np.var(np.concatenate(parts), axis=0, ddof=1, dtype=np.float64)
 
 
-def _votes(represent, sizes, draws, num: int, batch_size: int, variance, active) -> np.ndarray:
-    """How often a fixed factor made a code vary least, [F, active codes]."""
+def _votes(represent, sizes, rng, num: int, batch_size: int, variance, active) -> np.ndarray:
+    """Number of votes for each fixed factor and code of least variance, [F, active codes]."""
     votes = np.zeros((len(sizes), len(active)), np.int64)
     for count in sampling.chunks(num, batch_size):
-        fixed = draws.integers(len(sizes), size=count)
-        factors = sampling.sample_factors(draws, sizes, count, batch_size)
+        fixed = rng.integers(len(sizes), size=count)
+        factors = sampling.sample_factors(rng, sizes, count, batch_size)
         rows = np.arange(count)
         factors[rows, :, fixed] = factors[rows, 0, fixed][:, None]
         codes = sampling.represent_batches(represent, factors)[..., active]

@@ -27,8 +27,8 @@ class Statistics(NamedTuple):
 def frechet_distance(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
     """|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2)), in float64 [Dowson & Landau 1982].
 
-    With cov = A A^T, the root's trace is the sum of the singular values of A1^T A2. This also holds for the singular
-    covariances of fewer images than features, whose product may have no root at all.
+    With cov = A A^T, the trace of the root is the sum of the singular values of A1^T A2. This also holds for singular
+    covariances (fewer images than features), whose product may have no root.
 
     Raises:
       ValueError: the shapes don't fit.
@@ -44,19 +44,19 @@ def frechet_distance(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """A [D, rank] with A A^T the covariance; eigenvalues that are 0 but for rounding are left out."""
+    """A [D, rank] with A A^T = covariance. Eigenvalues that are 0 up to rounding are left out."""
     values, vectors = np.linalg.eigh(covariance)
     kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def fid(statistics: Statistics, reference: Statistics) -> float:
-    """The distance between two sets of images by their statistics."""
+    """The Frechet distance between two sets of images, from their statistics."""
     return frechet_distance(statistics.mean, statistics.covariance, reference.mean, reference.covariance)
 
 
 def running_statistics(batches: Iterable[np.ndarray]) -> Statistics:
-    """Statistics of features that come in batches [B, D], unbiased covariance; batches are merged exactly.
+    """Statistics of features in batches [B, D], with unbiased covariance. The result does not depend on the batches.
 
     Raises:
       ValueError: fewer than two rows in all.
@@ -79,9 +79,9 @@ def running_statistics(batches: Iterable[np.ndarray]) -> Statistics:
 def make_features(variables: dict, resize: str = "clean") -> Callable[[np.ndarray], np.ndarray]:
     """A function from images [B, H, W, 3] in [-1, 1] to Inception features [B, 2048].
 
-    Images are rounded to 8 bits, as if they had been saved. `resize` is how they get to 299x299: `clean` is clean-fid's
-    antialiased bicubic filter [Parmar et al. 2022], `tensorflow` the bilinear filter of the original FID. The network
-    gets (x - 128) / 128 as in both of these; pytorch-fid's 2 x / 255 - 1 gives slightly other numbers.
+    Images are rounded to 8 bits, as in a file, and resized to 299x299. `resize` is `clean`, clean-fid's antialiased
+    bicubic filter [Parmar et al. 2022], or `tensorflow`, the bilinear filter of the original FID. As in both of these,
+    the input of the network is (x - 128) / 128; pytorch-fid's 2 x / 255 - 1 gives slightly different numbers.
 
     Raises:
       ValueError: unknown resize, or images that are not [B, H, W, 3].
@@ -105,9 +105,9 @@ def make_features(variables: dict, resize: str = "clean") -> Callable[[np.ndarra
 
 
 def clean_resize(image: np.ndarray, size: int) -> np.ndarray:
-    """An image [H, W, C] in 0 to 255 to [size, size, C] float32: bicubic, antialiased, a channel at a time in float.
+    """An image [H, W, C] in 0 to 255, resized to [size, size, C] float32 by an antialiased bicubic filter.
 
-    clean-fid, cleanfid/resize.py. The result is clipped to 0 to 255 and not rounded.
+    As in clean-fid, cleanfid/resize.py: one channel at a time, in float, clipped to [0, 255] and not rounded.
     """
     channels = [
         np.asarray(Image.fromarray(channel.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC))
@@ -117,7 +117,7 @@ def clean_resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def tensorflow_resize(images: jax.Array, size: int) -> jax.Array:
-    """Images [B, H, W, C] to [B, size, size, C] as TensorFlow 1 does: bilinear, corners aligned at the top left."""
+    """Images [B, H, W, C] resized to [B, size, size, C] as in TensorFlow 1: bilinear, top left corners aligned."""
     images = jnp.asarray(images)
     for axis in (1, 2):
         length = images.shape[axis]
@@ -131,12 +131,12 @@ def tensorflow_resize(images: jax.Array, size: int) -> jax.Array:
 
 
 def cached_statistics(path: epath.PathLike, compute: Callable[[], Statistics], *, write: bool = True) -> Statistics:
-    """Statistics from the .npz at `path`, computed, and with `write` written there, if it is not there.
+    """Statistics from the .npz file at `path`. If it does not exist they are computed and, with `write`, saved there.
 
-    The name must tell apart whatever the numbers depend on: network, data set, images, size, crop and resize.
+    Statistics of different networks, data sets, images, sizes, crops or resizes need different paths.
 
     Raises:
-      ValueError: the file is not one of ours.
+      ValueError: the file does not contain FID statistics.
     """
     path = epath.Path(path)
     if not path.exists():

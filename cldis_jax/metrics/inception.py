@@ -1,7 +1,7 @@
-"""The Inception network of the FID papers (pt_inception-2015-12-05) in Flax, and its weights from the user's file.
+"""The Inception network of the FID papers (pt_inception-2015-12-05) in Flax. The user provides the weights.
 
-Unlike torchvision's InceptionV3 and like the TensorFlow graph of 2015, average pools don't count their padding, the
-last block pools by maximum and batch norm has epsilon 1e-3. Structure: mseitzer/pytorch-fid, inception.py.
+It follows the TensorFlow graph of 2015 and differs from torchvision's InceptionV3: average pools ignore their padding,
+the last block uses max pooling, and batch norm has epsilon 1e-3. Structure: mseitzer/pytorch-fid, inception.py.
 """
 
 import pathlib
@@ -22,11 +22,11 @@ WHERE = (
     "FID needs pt_inception-2015-12-05-6726825d.pth, from the releases of mseitzer/pytorch-fid "
     "(the same weights are weights-inception-2015-12-05-6726825d.pth in those of toshas/torch-fidelity)"
 )
-UNUSED = ("fc.weight", "fc.bias")  # the classifier on top of the features
+UNUSED = ("fc.weight", "fc.bias")  # the classifier after the features
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm by stored statistics, ReLU."""
+    """Convolution without bias, batch norm with stored statistics, ReLU."""
 
     features: int
     kernel: tuple[int, int]
@@ -145,12 +145,12 @@ class InceptionV3(nn.Module):
 
 
 def convert(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Flax variables from a state dict of pytorch-fid's network, as arrays by name.
+    """Flax variables from a state dict (arrays by name) of pytorch-fid's network.
 
     The classifier (fc) and the batch norms' `num_batches_tracked` are not used.
 
     Raises:
-      ValueError: names every missing, unknown or misshapen entry.
+      ValueError: entries are missing, unknown or of another shape; the message names them.
     """
     image = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
     shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)
@@ -170,10 +170,10 @@ def convert(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def load_weights(path: str | pathlib.Path) -> dict[str, Any]:
-    """Flax variables from the file of the FID papers' network, a .pth (needs PyTorch) or an .npz of the same names.
+    """Flax variables from a file of the FID papers' network: .pth (needs PyTorch), or .npz with the same names.
 
     Raises:
-      FileNotFoundError: there is no such file; says where it is usually found.
-      ValueError: the file is of another kind or network.
+      FileNotFoundError: there is no such file; the message says where to find it.
+      ValueError: the file has another format or is of another network.
     """
     return convert(weights.read(path, WHERE))

@@ -1,4 +1,4 @@
-"""Checks and discretisation that the metrics share: codes are [N, C] floats, factors [N, F] integers."""
+"""Checks and discretisation for all metrics. Codes are floats [N, C], factors integers [N, F]."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ def check_codes(codes, name: str = "codes") -> np.ndarray:
     codes = np.asarray(codes)
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(
-            f"{name} must be [N, C] and not empty, got shape {codes.shape}; reduce_units makes codes of vectors"
+            f"{name} must be [N, C] and not empty, got shape {codes.shape}; reduce_units turns vectors into codes"
         )
     if not np.isfinite(codes).all():
-        raise ValueError(f"{name} hold NaN or infinite values")
+        raise ValueError(f"{name} contain NaN or infinite values")
     return codes
 
 
@@ -40,7 +40,7 @@ def check_split(train_codes, train_factors, test_codes, test_factors) -> tuple[n
     """The four arrays of a train and a test set, whose columns must agree and whose factors must all vary.
 
     Raises:
-      ValueError: the shapes don't fit, or a factor has one value only in the training set.
+      ValueError: the shapes don't fit, or a factor has a single value in the training set.
     """
     train_codes, train_factors = check_pair(train_codes, train_factors, "train")
     test_codes, test_factors = check_pair(test_codes, test_factors, "test")
@@ -52,24 +52,24 @@ def check_split(train_codes, train_factors, test_codes, test_factors) -> tuple[n
 
 
 def check_varying(factors: np.ndarray) -> None:
-    """Raises ValueError for a factor with a single value, which no metric can score."""
+    """Raise ValueError for a factor with a single value, which no metric can score."""
     constant = np.flatnonzero((factors == factors[0]).all(axis=0))
     if len(constant):
         raise ValueError(f"factor {constant[0]} has a single value in these samples; leave it out")
 
 
 def check_widths(codes: np.ndarray, least: int, why: str) -> None:
-    """Raises ValueError when there are fewer than `least` codes."""
+    """Raise ValueError when there are fewer than `least` codes."""
     if codes.shape[1] < least:
         raise ValueError(f"{why} needs at least {least} codes, got {codes.shape[1]}")
 
 
 def discretize(codes: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
-    """Bins 1 to `num_bins` of equal width from the least to the greatest value of each column, [N, C] int.
+    """Bin numbers, 1 to `num_bins`, in equal bins from the least to the greatest value of each column, int [N, C].
 
     disentanglement_lib, evaluation/metrics/utils.py: histogram_discretizer.
     """
-    codes = codes.astype(np.float64)  # in float32 a code that hardly varies has no room for the bins
+    codes = codes.astype(np.float64)  # float32 can't represent the bins of a code that hardly varies
     columns = [np.digitize(column, np.histogram(column, num_bins)[1][:-1]) for column in codes.T]
     return np.stack(columns, axis=1)
 
@@ -91,5 +91,5 @@ def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     seen = joint > 0
     terms = joint[seen] * np.log(joint[seen] / independent[seen])
-    # Rounding must not make a dead code informative: scikit-learn's mutual_info_score drops such terms, too.
+    # Terms at the level of rounding are dropped, as in scikit-learn's mutual_info_score: a constant code must give 0.
     return max(0.0, float(terms[np.abs(terms) >= np.finfo(np.float64).eps].sum()))

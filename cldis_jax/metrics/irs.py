@@ -8,12 +8,12 @@ from cldis_jax.metrics import inputs
 def irs(
     codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BINS, diff_quantile: float = 0.99
 ) -> dict[str, float]:
-    """`irs`: how little a code moves while its own factor stays and the others change.
+    """`irs`: how little a code changes while its own factor is fixed and the other factors change.
 
-    A code's deviation under a factor is the `diff_quantile` of |z - E[z | value]|, mean over the factor's values (in
-    `num_bins` bins), in units of its greatest deviation from its mean; its score is 1 minus the least of them over
-    factors. Codes are averaged with their greatest deviations as weights; codes that never vary are left out, and no
-    varying code gives 0. As in disentanglement_lib's `irs` (10,000 samples).
+    The deviation of a code for a factor is the `diff_quantile` of |z - E[z | value]|, averaged over the values of the
+    factor (in `num_bins` bins) and divided by the code's greatest deviation from its mean. The score of a code is 1 -
+    its least deviation over factors. `irs` is the mean over codes, weighted by their greatest deviations. Codes that
+    never vary are left out; if no code varies the score is 0. As in disentanglement_lib's `irs` (10,000 samples).
 
     Raises:
       ValueError: bad shapes.

@@ -1,4 +1,4 @@
-"""LPIPS with AlexNet [Zhang et al. 2018, arXiv 1801.03924], its weights from the user's files.
+"""LPIPS with AlexNet [Zhang et al. 2018, arXiv 1801.03924], with weights from the user's files.
 
 Structure: richzhang/PerceptualSimilarity, lpips/lpips.py (version 0.1) and torchvision's alexnet.
 """
@@ -18,7 +18,7 @@ from cldis_jax.metrics import weights
 SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
 SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 
-LAYERS = {  # index in torchvision's `features`: channels, kernel, stride, padding, input channels
+LAYERS = {  # index in torchvision's `features` -> (channels, kernel, stride, padding, input channels)
     0: (64, 11, 4, 2, 3),
     3: (192, 5, 1, 2, 64),
     6: (384, 3, 1, 1, 192),
@@ -26,7 +26,7 @@ LAYERS = {  # index in torchvision's `features`: channels, kernel, stride, paddi
     10: (256, 3, 1, 1, 256),
 }
 POOLED = (3, 6)  # layers with a 3x3 max pool of stride 2 before them
-LEAST_SIZE = 31  # pixels a side, for one position after the last pool
+LEAST_SIZE = 31  # pixels per side; with fewer the last pool has no output
 WHERE = (
     "LPIPS needs torchvision's alexnet-owt-7be5be79.pth (download.pytorch.org/models) and alex.pth "
     "(lpips/weights/v0.1 of richzhang/PerceptualSimilarity)"
@@ -34,7 +34,7 @@ WHERE = (
 
 
 class AlexNetFeatures(nn.Module):
-    """Images [B, H, W, 3], normalised, to the five ReLU outputs that LPIPS compares."""
+    """Normalised images [B, H, W, 3] -> the five ReLU outputs that LPIPS compares."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
@@ -56,10 +56,10 @@ class AlexNetFeatures(nn.Module):
 
 
 def lpips(params: dict[str, Any], images: jax.Array, reference: jax.Array) -> jax.Array:
-    """The learned distance of images [B, H, W, 3] in [-1, 1] from their references, [B]; jit it for speed.
+    """The LPIPS distance [B] between images and references [B, H, W, 3] in [-1, 1]. Use it under jit for speed.
 
     Raises:
-      ValueError: the shapes differ, or the images are not colour images of at least 31 pixels a side.
+      ValueError: the shapes differ, or the images are not colour images of at least 31 pixels per side.
     """
     if images.ndim != 4 or images.shape != reference.shape or images.shape[-1] != 3:
         raise ValueError(f"LPIPS compares two [B, H, W, 3] of one shape, got {images.shape} and {reference.shape}")
@@ -80,10 +80,10 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def convert(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Parameters from the state dicts of torchvision's AlexNet (its classifier is not used) and of LPIPS, merged.
+    """Parameters from the merged state dicts of torchvision's AlexNet (without its classifier) and of LPIPS.
 
     Raises:
-      ValueError: names every missing, unknown or misshapen entry.
+      ValueError: entries are missing, unknown or of another shape; the message names them.
     """
     wanted = {}
     for order, (index, (channels, kernel, _, _, inputs)) in enumerate(LAYERS.items()):
@@ -99,11 +99,11 @@ def convert(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def load_weights(*paths: str | pathlib.Path) -> dict[str, Any]:
-    """Parameters from one file that holds both networks or from two, .pth (needs PyTorch) or .npz of the same names.
+    """Parameters from one or two files with both networks: .pth (needs PyTorch), or .npz with the same names.
 
     Raises:
-      FileNotFoundError: a file is not there; says where it is usually found.
-      ValueError: a file is of another kind or network.
+      FileNotFoundError: a file does not exist; the message says where to find it.
+      ValueError: a file has another format or is of another network.
     """
     merged = {}
     for path in paths:

@@ -6,9 +6,9 @@ from cldis_jax.metrics import inputs
 
 
 def information_shares(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BINS) -> np.ndarray:
-    """How much each code tells of each factor: their mutual information over the factor's entropy, [C, F] in [0, 1].
+    """The mutual information of each code and factor, divided by the factor's entropy: [C, F] in [0, 1].
 
-    codes [N, C], factors [N, F] integers. The matrix that MIG is made of, estimated as there.
+    codes [N, C], factors [N, F] integers. `mig` is computed from this matrix.
 
     Raises:
       ValueError: bad shapes, or a factor with a single value.

@@ -14,13 +14,15 @@ from cldis_jax.metrics import inputs
 def modularity_explicitness(
     train_codes, train_factors, test_codes, test_factors, *, num_bins: int = inputs.NUM_BINS
 ) -> dict[str, float]:
-    """`modularity`: how far each code informs of one factor only; `explicitness`: how linearly factors can be read.
+    """`modularity`: does each code encode one factor? `explicitness`: can a linear classifier predict the factors?
 
-    Modularity is 1 - sum of the squared mutual informations beside a code's greatest / ((F - 1) greatest^2), mean over
-    codes, 0 for a code that informs of nothing. Explicitness is the area under the ROC curve on the test set of a
-    logistic regression on the standardised codes, mean over values (one against the rest) and factors. As in
-    disentanglement_lib's `modularity_explicitness` (10,000 training and 5,000 test samples, 20 bins); a code that never
-    varies is left at 0 where that implementation divides by 0.
+    The modularity of a code is 1 - sum_f I_f^2 / ((F - 1) max_f I_f^2), where I_f is its mutual information with factor
+    f and the sum leaves out the greatest I_f. It is 0 for a code without information. `modularity` is the mean over
+    codes. `explicitness` is the area under the ROC curve, on the test set, of a logistic regression on the standardised
+    codes, averaged over values (one against the rest) and factors.
+
+    As in disentanglement_lib's `modularity_explicitness` (10,000 training and 5,000 test samples, 20 bins), except that
+    a standardised code which never varies is 0 here; that implementation divides by 0.
 
     Raises:
       ValueError: bad shapes, fewer than two factors, or a factor with a single value or with different values in the
@@ -44,9 +46,9 @@ def modularity_explicitness(
 def _modularity(information: np.ndarray) -> float:
     squared = np.square(information)
     greatest = squared.max(axis=1)
-    alive = greatest > 0
-    spill = (squared.sum(axis=1) - greatest)[alive] / (greatest[alive] * (squared.shape[1] - 1))
-    return float(np.sum(1 - spill) / len(squared))
+    informative = greatest > 0
+    others = (squared.sum(axis=1) - greatest)[informative] / (greatest[informative] * (squared.shape[1] - 1))
+    return float(np.sum(1 - others) / len(squared))
 
 
 def _explicitness(train_codes, train_factor, test_codes, test_factor, factor: int) -> float:
@@ -56,6 +58,6 @@ def _explicitness(train_codes, train_factor, test_codes, test_factor, factor: in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         probability = LogisticRegression().fit(train_codes, train_factor).predict_proba(test_codes)
-    if len(values) == 2:  # both columns give the same area
+    if len(values) == 2:  # both classes have the same area
         return float(roc_auc_score(test_factor == values[1], probability[:, 1]))
     return float(roc_auc_score(label_binarize(test_factor, classes=values), probability))

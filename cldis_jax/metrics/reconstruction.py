@@ -1,6 +1,6 @@
-"""Pixel metrics of reconstructions, one value an image; images are [B, H, W, C] in [-1, 1], measured on [0, 1].
+"""Pixel metrics of reconstructions, one value per image. Images [B, H, W, C] in [-1, 1] are compared in [0, 1].
 
-Diff-AE, metrics.py and ssim.py: SSIM with an 11x11 Gaussian window of sigma 1.5 and zero padding.
+As in Diff-AE, metrics.py and ssim.py, SSIM has an 11x11 Gaussian window of sigma 1.5 and zero padding.
 """
 
 import jax
@@ -13,7 +13,7 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a dynamic range of 1 [Wang et al. 200
 
 
 def mse(images: jax.Array, reference: jax.Array) -> jax.Array:
-    """Mean squared error on [0, 1], [B]."""
+    """Mean squared error of pixels in [0, 1], [B]."""
     _check(images, reference)
     return jnp.mean(jnp.square((images - reference) / 2), axis=(1, 2, 3))
 
@@ -37,7 +37,7 @@ def ssim(images: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def _blur(x: jax.Array) -> jax.Array:
-    """Convolution of every channel with the Gaussian window, zeros beyond the edge."""
+    """Convolution of every channel with the Gaussian window, with zero padding."""
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     window = jnp.asarray(window / window.sum(), x.dtype)

@@ -1,4 +1,4 @@
-"""Seeded batches of factors for the metrics that intervene: each factor uniform and independent, with replacement."""
+"""Batches of factors for the metrics that sample them: each factor is uniform and independent, with replacement."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 
 Represent = Callable[[np.ndarray], np.ndarray]  # factors [N, F] int -> codes [N, C]
 
-ROWS_PER_CALL = 65_536  # represent() is called with many batches at once, bounded for memory
+ROWS_PER_CALL = 65_536  # most rows in one call of represent(), to bound memory
 
 
 def check_sizes(factor_sizes: Sequence[int]) -> np.ndarray:
     """Number of values of each factor [F].
 
     Raises:
-      ValueError: there is none, or a size below 1.
+      ValueError: the list is empty, or a size is below 1.
     """
     sizes = np.asarray(factor_sizes, np.int64)
     if sizes.ndim != 1 or len(sizes) == 0 or (sizes < 1).any():
@@ -21,13 +21,13 @@ def check_sizes(factor_sizes: Sequence[int]) -> np.ndarray:
     return sizes
 
 
-def sample_factors(draws: np.random.Generator, sizes: np.ndarray, *shape: int) -> np.ndarray:
+def sample_factors(rng: np.random.Generator, sizes: np.ndarray, *shape: int) -> np.ndarray:
     """Factors [*shape, F]."""
-    return draws.integers(0, sizes, (*shape, len(sizes)))
+    return rng.integers(0, sizes, (*shape, len(sizes)))
 
 
 def chunks(total: int, batch_size: int) -> list[int]:
-    """Numbers of batches that sum to `total`, each of at most ROWS_PER_CALL rows."""
+    """Splits `total` batches into calls of at most ROWS_PER_CALL rows; returns the number of batches of each call."""
     most = max(1, ROWS_PER_CALL // batch_size)
     return [min(most, total - start) for start in range(0, total, most)]
 
@@ -36,7 +36,7 @@ def represent_batches(represent: Represent, factors: np.ndarray) -> np.ndarray:
     """Codes [V, L, C] of factors [V, L, F].
 
     Raises:
-      ValueError: represent() did not return one finite code a row.
+      ValueError: represent() did not return one finite code per row.
     """
     num, length, width = factors.shape
     codes = np.asarray(represent(factors.reshape(num * length, width)))

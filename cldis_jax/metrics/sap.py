@@ -10,9 +10,9 @@ from cldis_jax.metrics import inputs
 
 
 def sap(train_codes, train_factors, test_codes, test_factors, *, seed: int = 0) -> dict[str, float]:
-    """`sap`: mean over factors of the gap between the two codes that predict it best, each alone.
+    """`sap`: the gap between the scores of the two codes that predict a factor best, averaged over factors.
 
-    A code's score is the test accuracy of a linear SVM on that one code (C = 0.01, balanced classes), as in
+    The score of a code is the test accuracy of a linear SVM on this code alone (C = 0.01, balanced classes). As in
     disentanglement_lib's `sap_score` for discrete factors (10,000 training and 5,000 test samples).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Total AUROC difference on binary attributes [Yeats et al. 2022, "NashAE", ECCV], by four published protocols."""
+"""Total AUROC difference on binary attributes [Yeats et al. 2022, "NashAE", ECCV], in four protocols."""
 
 import numpy as np
 from scipy.stats import rankdata
@@ -9,25 +9,25 @@ from cldis_jax.metrics import inputs
 PROTOCOLS = ("exact", "nashae", "disdiff", "infodiffusion")
 LEAST_AUROC = 0.75
 MOST_ENTROPY_REDUCTION = 0.2
-LEAST_RANGE = 0.2  # nashae and disdiff skip codes that span less
-STEP = {"nashae": 0.01, "disdiff": 0.1}  # of a code's range, between thresholds
+LEAST_RANGE = 0.2  # nashae and disdiff skip codes with a smaller range
+STEP = {"nashae": 0.01, "disdiff": 0.1}  # distance of thresholds, as a share of the code's range
 NUM_FOLDS = 5
 
 
 def tad(codes: np.ndarray, attributes: np.ndarray, protocol: str = "exact") -> dict[str, float]:
-    """`tad` and `captured`: the summed lead of each captured attribute's best code, and how many are captured.
+    """`captured`: the number of captured attributes; `tad`: the sum of the gaps between their two best codes.
 
-    codes [N, C], attributes [N, A] of 0 and 1 (or of -1 and 1). An attribute is captured if its best code has an area
-    under the ROC curve (in either direction) of at least 0.75 and no other attribute explains more than 0.2 of its
-    entropy; it adds the best area minus the second best. Protocols, which are not comparable with each other:
+    codes [N, C], attributes [N, A] with values 0 and 1 (or -1 and 1). A code is scored by its area under the ROC curve
+    of an attribute, in the better direction. An attribute is captured if its best area is at least 0.75 and no other
+    attribute explains more than 0.2 of its entropy. Attributes with a single value are not captured. Scores of
+    different protocols are not comparable:
 
-      exact          exact areas; our own choice of N and split.
-      nashae         ROC curves of 101 thresholds; codes of range <= 0.2 count 0.5 (theirs: 1,000 images, by seed 30).
-      disdiff        the same with 11 thresholds (DisDiff, EncDiff), which biases areas upwards.
-      infodiffusion  exact areas on the training parts of 5 shuffled folds: means, and `tad_std`, `captured_std`
-                     (theirs: the first 10,000 training images).
-
-    Attributes with a single value in the sample are not captured.
+      exact          exact areas. N and the split are the caller's.
+      nashae         ROC curves with 101 thresholds. Codes with a range <= 0.2 get an area of 0.5. The authors use 1,000
+                     images, drawn with seed 30.
+      disdiff        the same with 11 thresholds (DisDiff, EncDiff), which biases the areas upwards.
+      infodiffusion  exact areas on the training parts of 5 shuffled folds: means, `tad_std` and `captured_std`. The
+                     authors use the first 10,000 training images.
 
     Raises:
       ValueError: bad shapes, attributes that are not binary, fewer than two codes, or an unknown protocol.
@@ -60,7 +60,7 @@ def _score(areas: np.ndarray, attributes: np.ndarray) -> dict[str, float]:
 
 
 def _areas(codes: np.ndarray, attributes: np.ndarray, step: float | None) -> np.ndarray:
-    """Areas under the ROC curves [A, C] in the better direction; 0.5 for attributes with a single value."""
+    """Areas under the ROC curves [A, C] in the better direction. Attributes with a single value get 0.5."""
     positives = attributes.sum(axis=0)
     negatives = len(attributes) - positives
     valid = (positives > 0) & (negatives > 0)
@@ -71,7 +71,7 @@ def _areas(codes: np.ndarray, attributes: np.ndarray, step: float | None) -> np.
 
 
 def _exact_areas(codes: np.ndarray, attributes: np.ndarray, step: None) -> np.ndarray:
-    """By the Mann-Whitney statistic: ties count half."""
+    """From the Mann-Whitney statistic; ties count half."""
     positives = attributes.sum(axis=0)[:, None]
     ranks = attributes.T @ rankdata(codes, axis=0)
     area = (ranks - positives * (positives + 1) / 2) / (positives * (len(codes) - positives))
@@ -79,7 +79,7 @@ def _exact_areas(codes: np.ndarray, attributes: np.ndarray, step: None) -> np.nd
 
 
 def _coarse_areas(codes: np.ndarray, attributes: np.ndarray, step: float) -> np.ndarray:
-    """Right Riemann sums over thresholds evenly spaced in each code's range, as the NashAE authors' code takes them."""
+    """Right Riemann sums over evenly spaced thresholds in the range of each code, as in the NashAE authors' code."""
     least, span = codes.min(axis=0), np.ptp(codes, axis=0)
     positives = attributes.sum(axis=0)[:, None]
     true_rate, false_rate = [], []  # of the predictor z >= threshold, [T, A, C]

@@ -1,12 +1,12 @@
-"""Point trackers behind one interface: frames and points of the middle frame in, tracks and visibility out.
+"""Point trackers with one interface: from frames and the points of the middle frame to tracks and visibility.
 
-A traversal is followed from its middle frame outward, so that every point exists in the frame it starts from. A point
-that cannot be followed (no texture, occluded, failed the forward-backward check) stays where it was last seen and is
-marked invisible from then on.
+Points are tracked from the middle frame outward, because every point exists there. A point is lost if it has no
+texture, is occluded or fails the forward-backward check. A lost point keeps its last position and is marked invisible
+from then on.
 
-Brightness constancy, which optical flow rests on, does not hold along a traversal: a hue may run round its circle. The
-optical flows therefore see the *edges* of a frame, the strength of its colour gradient, and not its brightness: an
-edge remains one whatever the colours on its two sides become.
+Optical flow assumes constant brightness. Along a traversal this does not hold: a hue may change over its whole circle.
+The input of the optical flows is therefore the edge image of a frame (the strength of its colour gradient), not its
+brightness. An edge remains when the colours on its two sides change.
 """
 
 from collections.abc import Callable
@@ -18,34 +18,34 @@ import jax
 import numpy as np
 
 TRACKERS = ("lk", "dis", "tapir")
-WINDOW = 15  # side of Lucas-Kanade's window, pixels
-LEVELS = 3  # of the pyramid, above the frame itself
-MIN_EIGENVALUE = (
-    2e-3  # of the window's structure tensor, for pixels in [0, 1]: what is flatter has no texture to follow
-)
-ROUND_TRIP = 1.0  # pixels that a point may miss its origin by, tracked there and back
+WINDOW = 15  # side of the window of Lucas-Kanade in pixels
+LEVELS = 3  # of the pyramid, besides the frame itself
+MIN_EIGENVALUE = 2e-3  # of the window's structure tensor, for pixels in [0, 1]; below it there is too little texture
+ROUND_TRIP = 1.0  # largest distance in pixels from a point to itself tracked forward and back
 TAPIR_SIZE = 256  # side of the frames that TAPIR was trained on
-TAPIR_CHUNK = 64  # points whose cost volumes are held at once
+TAPIR_CHUNK = 64  # points whose cost volumes are in memory at once
 TAPIR_SETTINGS = {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}  # as published with the weights
 BOOTSTAPIR_SETTINGS = TAPIR_SETTINGS | {"pyramid_level": 1, "extra_convs": True, "softmax_temperature": 10.0}
 
 
 class Tracker(Protocol):
-    """Follows points through a traversal.
+    """Tracks points through a traversal.
 
     Takes frames uint8 [S, H, W, 3] and points [P, 2] (x, y in pixels of the middle frame, S // 2); returns tracks
     float32 [S, P, 2] and visible bool [S, P].
     """
 
-    min_size: int  # pixels; frames with a shorter side are to be enlarged
+    min_size: int  # pixels; the caller enlarges frames with a shorter side
 
     def __call__(self, frames: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def make_tracker(name: str, checkpoint: str | None = None) -> Tracker:
-    """The tracker called `name`, one of TRACKERS; TAPIR needs the path of its checkpoint.
+    """The tracker `name` of TRACKERS. TAPIR needs the path of its checkpoint.
 
-    Raises ValueError for an unknown name, a missing package or a damaged checkpoint, FileNotFoundError for a lost one.
+    Raises:
+      ValueError: an unknown name, a missing package or a damaged checkpoint.
+      FileNotFoundError: there is no such checkpoint.
     """
     if name == "tapir":
         return Tapir(checkpoint)
@@ -56,7 +56,7 @@ def make_tracker(name: str, checkpoint: str | None = None) -> Tracker:
 
 
 class Chained:
-    """A two-frame tracker applied from frame to frame, from the middle to both ends."""
+    """Applies a two-frame tracker from frame to frame, from the middle to both ends."""
 
     min_size = 128
 
@@ -72,24 +72,24 @@ class Chained:
             end = len(frames) if outward > 0 else -1
             for i in range(middle + outward, end, outward):
                 tracks[i], visible[i] = tracks[i - outward], False
-                alive = np.flatnonzero(visible[i - outward])
-                if len(alive):
-                    there, followed = self._step(images[i - outward], images[i], tracks[i - outward, alive])
-                    tracks[i, alive[followed]] = there[followed]
-                    visible[i, alive[followed]] = True
+                tracked = np.flatnonzero(visible[i - outward])
+                if len(tracked):
+                    moved, found = self._step(images[i - outward], images[i], tracks[i - outward, tracked])
+                    tracks[i, tracked[found]] = moved[found]
+                    visible[i, tracked[found]] = True
         return tracks, visible
 
 
 def edges(frame: np.ndarray) -> np.ndarray:
-    """The strength of the colour gradient, uint8 [H, W], of a frame uint8 [H, W, 3], compressed by a square root."""
+    """The square root of the strength of the colour gradient, scaled to uint8 [H, W], of a frame uint8 [H, W, 3]."""
     smooth = cv2.GaussianBlur(frame, (0, 0), 1.0).astype(np.float32)
     squares = cv2.Sobel(smooth, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(smooth, cv2.CV_32F, 0, 1) ** 2
-    strength = np.sqrt(squares.sum(-1)) / 4  # grey levels a pixel
+    strength = np.sqrt(squares.sum(-1)) / 4  # grey levels per pixel
     return np.minimum(24 * np.sqrt(strength), 255).astype(np.uint8)
 
 
 def lucas_kanade_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pyramidal Lucas-Kanade: where points [P, 2] of one edge image lie in the next, and which could be followed.
+    """Pyramidal Lucas-Kanade: (positions [P, 2] in the next edge image, which points were found [P]).
 
     Source: Bouguet, "Pyramidal implementation of the affine Lucas Kanade feature tracker", 2001, as in OpenCV.
     """
@@ -102,7 +102,7 @@ def lucas_kanade_step(before: np.ndarray, after: np.ndarray, points: np.ndarray)
 
 
 def dense_flow_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """DIS dense flow, read off at the points; arguments and results as in `lucas_kanade_step`.
+    """DIS dense flow, sampled at the points. Arguments and results as in `lucas_kanade_step`.
 
     Source: Kroeger et al., "Fast optical flow using dense inverse search", 2016, as in OpenCV.
     """
@@ -114,7 +114,7 @@ def dense_flow_step(before: np.ndarray, after: np.ndarray, points: np.ndarray) -
 
 
 class Tapir:
-    """TAPIR or BootsTAPIR, which its weights tell apart, learnt point trackers, through DeepMind's `tapnet` package.
+    """The learnt trackers TAPIR and BootsTAPIR of DeepMind's `tapnet` package. The weights decide which of the two.
 
     Source: Doersch et al., "TAPIR: tracking any point with per-frame initialization and temporal refinement", 2023, and
     "BootsTAP: bootstrapped training for tracking-any-point", 2024.
@@ -160,7 +160,7 @@ class Tapir:
         video = np.stack([cv2.resize(frame, (TAPIR_SIZE, TAPIR_SIZE)) for frame in frames])
         video = video.astype(np.float32)[None] / 127.5 - 1
         middle = np.full((len(points), 1), len(frames) // 2, np.float32)
-        raster = (points + 0.5) / scale  # a pixel's centre is at a half
+        raster = (points + 0.5) / scale  # TAPIR's pixel centres are at 0.5
         queries = np.concatenate([middle, raster[:, ::-1]], axis=-1).astype(np.float32)[None]  # t, y, x
         found = self._follow(self._variables, video, queries)
         tracks, occlusion, distance = (np.asarray(part, np.float32).swapaxes(0, 1) for part in found)  # [S, P, ...]
@@ -170,7 +170,7 @@ class Tapir:
 
 
 def sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Bilinear values [P, channels] of an image float32 [H, W, channels] at points [P, 2]; clamped at the borders."""
+    """Bilinear values [P, channels] of an image float32 [H, W, channels] at points [P, 2], clamped to the image."""
     at = points.astype(np.float32)[None]
     return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 

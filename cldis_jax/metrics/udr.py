@@ -23,11 +23,14 @@ def udr(
 ) -> dict[str, float]:
     """`udr_0`, `udr_1`, ... of each model and `udr`, their mean.
 
-    codes: for every model the codes [N, C_m] of the same N images (1,000 in the paper); kls: for every model the mean
-    KL divergence [C_m] of each code from the prior, and codes at or below `kl_threshold` nats are pruned; None keeps
-    all, for codes without a posterior. Two models agree by 1/2 (mean_a max_b R_ab^2 / sum_b R_ab + the same over b),
-    R the absolute lasso coefficients or Spearman correlations of the standardised codes; a model's score is the median
-    over the others. A label-free metric.
+    The agreement of two models is 1/2 (mean_a max_b R_ab^2 / sum_b R_ab + the same with a and b exchanged). R contains
+    the absolute lasso coefficients or Spearman correlations of the standardised codes. The score of a model is the
+    median agreement with the other models. The metric needs no labels.
+
+    Args:
+      codes: for each model the codes [N, C_m] of the same N images (1,000 in the paper).
+      kls: for each model the mean KL divergence [C_m] of each code from the prior. Codes at or below `kl_threshold`
+        nats are pruned. None keeps all codes, for codes without a posterior.
 
     Raises:
       ValueError: fewer than two models, bad shapes, or an unknown correlation.
@@ -42,7 +45,7 @@ def udr(
     if kls is not None:
         widths = [array.shape[1] for array in codes]
         if [np.shape(kl) for kl in kls] != [(width,) for width in widths]:
-            raise ValueError(f"kls must be one [C] a model with C = {widths}, got {[np.shape(kl) for kl in kls]}")
+            raise ValueError(f"kls must be one [C] per model with C = {widths}, got {[np.shape(kl) for kl in kls]}")
         codes = [array[:, np.asarray(kl) > kl_threshold] for array, kl in zip(codes, kls)]
     codes = [_standardise(array) for array in codes]
     correlate = _lasso if correlation == "lasso" else _spearman
@@ -59,7 +62,7 @@ def _standardise(codes: np.ndarray) -> np.ndarray:
 
 
 def _lasso(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """|coefficients| [C_own, C_other] that predict the other model's codes from one's own."""
+    """|coefficients| [C_own, C_other] of the regression from `own` to `other`."""
     if 0 in (own.shape[1], other.shape[1]):
         return np.zeros((own.shape[1], other.shape[1]))
     with warnings.catch_warnings():
@@ -75,7 +78,7 @@ def _spearman(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _agreement(correlation: np.ndarray) -> float:
-    """Relative strength of the best match of every code of either model."""
+    """The mean of max^2 / sum over each row and each column of the correlations [C_own, C_other]."""
     if correlation.size == 0:
         return 0.0
     sides = []

@@ -1,4 +1,4 @@
-"""Latents whose units are vectors, made into the scalar codes that the metrics take."""
+"""From latents with vector units to the scalar codes that the metrics take."""
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -7,12 +7,12 @@ REDUCTIONS = ("pca", "none")
 
 
 def reduce_units(latents: np.ndarray, reduction: str = "pca") -> np.ndarray:
-    """Codes [N, C] of latents [N, U, D] of U units of D numbers each.
+    """Codes [N, C] of latents [N, U, D]: U units with D numbers each.
 
     Args:
-      latents: of all images that the metrics will draw from; the components are fitted on these.
-      reduction: `pca`, a unit's first principal component, C = U (the protocol of DisDiff, Yang et al. 2023, and VCT);
-        `none`, every number a code of its own, C = U D (EncDiff, Yang et al. 2024, whose units are scalars).
+      latents: of all images that the metrics sample from. The principal components are fitted on them.
+      reduction: `pca` takes the first principal component of each unit, C = U (the protocol of VCT and of DisDiff, Yang
+        et al. 2023). `none` makes each number a code, C = U D (EncDiff, Yang et al. 2024, whose units are scalars).
 
     Raises:
       ValueError: another shape or reduction, or values that are not finite.
@@ -21,7 +21,7 @@ def reduce_units(latents: np.ndarray, reduction: str = "pca") -> np.ndarray:
     if latents.ndim != 3 or 0 in latents.shape:
         raise ValueError(f"latents must be [N, units, D] and not empty, got shape {latents.shape}")
     if not np.isfinite(latents).all():
-        raise ValueError("latents hold NaN or infinite values")
+        raise ValueError("latents contain NaN or infinite values")
     if reduction == "none":
         return latents.reshape(len(latents), -1)
     if reduction != "pca":

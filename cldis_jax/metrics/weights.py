@@ -1,7 +1,7 @@
-"""Published PyTorch weights: reading a state dict from a file, and checking every name and shape in it.
+"""Published PyTorch weights: read a state dict from a file and check all its names and shapes.
 
-PyTorch, an optional extra, is imported here for the networks of the metrics, and in `runtime/torch_files.py` for whole
-training checkpoints.
+PyTorch is an optional extra. It is imported here, for the networks of the metrics, and in `runtime/torch_files.py`, for
+whole training checkpoints.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ MOST_LISTED = 8
 def read(path: str | pathlib.Path, where: str) -> dict[str, np.ndarray]:
     """A state dict as arrays by name, from .npz or from a file of torch.save.
 
-    `where` tells, in the error of a missing file, where it is usually found.
+    If the file is missing, the error message contains `where`: the place where it is usually found.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -47,12 +47,12 @@ def convert(
     unused: Collection[str],
     what: str,
 ) -> dict[Hashable, np.ndarray]:
-    """Arrays by our own keys, from `wanted`: key -> (name in the state dict, our shape).
+    """Arrays by our own keys. `wanted` maps each key to (name in the state dict, our shape).
 
-    Convolution kernels change from [O, I, H, W] to [H, W, I, O]. Names in `unused` may be there and are dropped.
+    Convolution kernels are transposed from [O, I, H, W] to [H, W, I, O]. Entries named in `unused` are ignored.
 
     Raises:
-      ValueError: one line naming what is missing, unknown or of another shape.
+      ValueError: entries are missing, unknown or of another shape; the message names them in one line.
     """
     names = {name for name, _ in wanted.values()}
     missing = sorted(names - set(state_dict))
@@ -65,9 +65,9 @@ def convert(
             arrays[key] = array
             if array.shape != shape:
                 misshapen.append(f"{name} {array.shape} instead of {shape}")
-    troubles = [("missing", missing), ("not known", unknown), ("of another shape", misshapen)]
-    if any(found for _, found in troubles):
-        listed = "; ".join(f"{len(found)} {trouble}: {_some(found)}" for trouble, found in troubles if found)
+    problems = [("missing", missing), ("not known", unknown), ("of another shape", misshapen)]
+    if any(found for _, found in problems):
+        listed = "; ".join(f"{len(found)} {problem}: {_some(found)}" for problem, found in problems if found)
         raise ValueError(f"these are not the {what} expected: {listed}")
     return arrays
 

@@ -1,4 +1,4 @@
-"""The networks of the closed loop, built from a config. A branch of weight 0 is not built at all."""
+"""The networks of the closed loop, built from a config. A branch of weight 0 is not built."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ CONDITIONINGS = ("adagn", "cross_attention")
 
 @struct.dataclass
 class Networks:
-    """The modules; None for a branch that the config switches off."""
+    """The modules; None for a branch of weight 0."""
 
     unet: UNet | None = struct.field(pytree_node=False, default=None)
     semantic_encoder: SemanticEncoder | None = struct.field(pytree_node=False, default=None)
@@ -36,13 +36,17 @@ class Networks:
         return self.beta_vae.apply({"params": params["beta_vae"]}, z, method="decode")
 
     def denoiser(self, params: dict, z: jax.Array, dropout: jax.Array | None = None) -> Callable[..., jax.Array]:
-        """The function (x_t, t) -> the U-Net's output for codes z [B, d]; `dropout`: a training step's key."""
+        """The function (x_t, t) -> U-Net output, for codes z [B, d]. A key `dropout` switches dropout on."""
         options = {} if dropout is None else {"train": True, "rngs": {"dropout": dropout}}
         return lambda x_t, t: self.unet.apply({"params": params["unet"]}, x_t, t, z, **options)
 
 
 def validate(config: ConfigDict) -> None:
-    """Raise ValueError, one line, for sizes that don't fit each other; builds nothing."""
+    """Check that the sizes of a config fit each other. Builds no network.
+
+    Raises:
+      ValueError: the first size that does not fit, in one line.
+    """
     m, size = config.model, config.data.image_size
     if m.conditioning not in CONDITIONINGS:
         raise ValueError(f"model.conditioning={m.conditioning!r} is not one of: {', '.join(CONDITIONINGS)}")
@@ -78,9 +82,9 @@ def validate(config: ConfigDict) -> None:
 
 
 def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
-    """The dtype of activations on a platform, by default the one present.
+    """The dtype of activations on a platform (default: the platform of this process).
 
-    bfloat16 on accelerators, float32 on CPU, unless `train.precision` says otherwise.
+    With `train.precision` = `auto` it is float32 on CPU and bfloat16 elsewhere.
     """
     precision = config.train.precision
     if precision == "auto":
@@ -89,7 +93,7 @@ def compute_dtype(config: ConfigDict, platform: str | None = None) -> Any:
 
 
 def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
-    """The networks that a config names, with activations of `dtype` and float32 parameters."""
+    """The networks of a config, with activations of `dtype` and float32 parameters."""
     validate(config)
     m, data, vae = config.model, config.data, config.vae
     unet = semantic_encoder = beta_vae = None
@@ -121,7 +125,7 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
 
 
 def init_params(networks: Networks, config: ConfigDict, key: jax.Array) -> dict[str, Any]:
-    """Parameters by network (`unet`, `semantic_encoder`, `beta_vae`; present branches only), float32."""
+    """float32 parameters by network (`unet`, `semantic_encoder`, `beta_vae`), for the networks that exist."""
     data = config.data
     images = jnp.zeros((1, data.image_size, data.image_size, data.channels))
     inputs = {

@@ -1,12 +1,12 @@
-"""The co-pilot: the standard convolutional beta-VAE, its own encoder and its own pixel decoder.
+"""The co-pilot: the standard convolutional beta-VAE with its own encoder and its own pixel decoder.
 
-Higgins et al. 2017 and Burgess et al. 2018 (arXiv 1804.03599): 4x4 convolutions of stride 2. Such a convolution, padded
-by 1, is exactly a 2x2 convolution over the 2x2 patches of the padded image, and its transpose the reverse; written so,
-they run faster on CPU.
+Higgins et al. 2017 and Burgess et al. 2018 (arXiv 1804.03599): 4x4 convolutions of stride 2 and padding 1. Such a
+convolution equals a 2x2 convolution over the 2x2 patches of the padded image; the transposed one is the reverse. This
+form runs faster on CPU.
 
-Weights start by the law of He et al. 2015 and biases at 0, as in the reimplementation 1Konny/Beta-VAE [choice].
-PyTorch's default law shrinks the signal in every layer, until the means of different colours differ by a thousandth:
-then few units ever come alive, and share the factors between them (docs/studies/cpu).
+Weights are initialised as in He et al. 2015 and biases at 0, as in the reimplementation 1Konny/Beta-VAE [choice].
+PyTorch's default initialisation shrinks the signal in every layer, and the posterior means of different colours then
+differ by only 0.001. Few units become active in training, and each encodes several factors (docs/studies/cpu).
 """
 
 import functools
@@ -50,7 +50,7 @@ class StridedConvTranspose(nn.Module):
 
 
 def num_stages(image_size: int) -> int:
-    """Halvings of the image: four from 32 px on (to 2 to 4 pixels), more above 64 px; fewer below 32 px."""
+    """How often the image is halved: 4 times from 32 to 64 px (to a side of 2 to 4), more above, fewer below."""
     stages, side = 0, image_size
     while side > 4 or (side == 4 and stages < 4):
         side, stages = side // 2, stages + 1
@@ -60,7 +60,7 @@ def num_stages(image_size: int) -> int:
 class BetaVAE(nn.Module):
     """q_phi(z|x) and p_theta(x|z) over images [B, image_size, image_size, channels].
 
-    Channels grow as 32, 32, 64, 64, 64, ... (base_channels 32), then a fully connected layer of hidden_dim.
+    The convolutions have 32, 32, 64, 64, 64, ... channels (for base_channels 32). A dense layer of hidden_dim follows.
     """
 
     image_size: int
@@ -101,5 +101,5 @@ class BetaVAE(nn.Module):
         return h.astype(jnp.float32)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Reconstruct from the posterior mean; touches every parameter, for initialisation."""
+        """The reconstruction from the posterior mean. It uses every parameter, as `init` needs."""
         return self.decode(self.encode(x)[0])

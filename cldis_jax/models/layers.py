@@ -1,6 +1,6 @@
-"""Building blocks of Diff-AE's networks, with PyTorch's initialisation laws and float32 norms and softmax.
+"""Building blocks of Diff-AE's networks, with PyTorch's initialisation. Norms and softmax are computed in float32.
 
-Facts: Preechakul et al. 2022 (arXiv 2111.15640) and its reference implementation phizaz/diffae, `model/blocks.py`.
+Sources: Preechakul et al. 2022 (arXiv 2111.15640) and its reference implementation phizaz/diffae, `model/blocks.py`.
 """
 
 import math
@@ -15,7 +15,7 @@ Dtype = Any
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default law for the weights and biases of a layer: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """PyTorch's default initialisation of weights and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=jnp.float32):
@@ -25,7 +25,7 @@ def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Dense(nn.Module):
-    """A linear layer; also a 1x1 convolution. `zero`: weights and bias start at 0."""
+    """A linear layer, or a 1x1 convolution on [B, H, W, C]. `zero`: weights and bias start at 0."""
 
     features: int
     zero: bool = False
@@ -53,10 +53,10 @@ class Conv3x3(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """32 groups (fewer where the channels don't divide), epsilon 1e-5, computed in float32 and cast back.
+    """Group norm with 32 groups and epsilon 1e-5, computed in float32 and cast back.
 
-    `narrow`: below 64 channels groups of at least 4, from there on of at least 2. A channel normalised by itself
-    forgets its mean, and with it the colour of the image.
+    The number of groups is smaller if 32 does not divide the channels. `narrow`: groups have at least 4 channels, or 2
+    from 64 channels on. A group of one channel loses the channel's mean, and with it the colour of the image.
     """
 
     narrow: bool = False
@@ -71,7 +71,7 @@ class GroupNorm(nn.Module):
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Nearest-neighbour doubling of [B, H, W, C]."""
+    """Nearest-neighbour upsampling of [B, H, W, C] by 2."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
@@ -92,13 +92,13 @@ def time_embedding(t: jax.Array, dim: int, max_period: float = 10_000.0) -> jax.
 
 
 def ada_gn(h: jax.Array, t_scale: jax.Array, t_shift: jax.Array, z_scale: jax.Array | None) -> jax.Array:
-    """(h (1 + t_s) + t_b) (1 + z_s) of normalised features h [B, H, W, C]: time first, then z, which only scales."""
+    """(h (1 + t_scale) + t_shift) (1 + z_scale) for normalised features h [B, H, W, C]; the others are [B, C]."""
     h = h * (1 + t_scale[:, None, None]) + t_shift[:, None, None]
     return h if z_scale is None else h * (1 + z_scale[:, None, None])
 
 
 class ResBlock(nn.Module):
-    """Residual block of the U-Net, conditioned on time and, through AdaGN, on z [B, d] (None: on time alone)."""
+    """Residual block of the U-Net. AdaGN conditions it on time and on z [B, d] (None: on time alone)."""
 
     features: int
     dropout: float = 0.0
@@ -121,7 +121,7 @@ class ResBlock(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Residual block of the semantic encoder: one convolution, no dropout, nothing initialised to zero."""
+    """Residual block of the semantic encoder: one convolution, no dropout, no zero initialisation."""
 
     features: int
     resize: str | None = None
@@ -137,12 +137,12 @@ class EncoderBlock(nn.Module):
 
 
 def _skip(block: ResBlock | EncoderBlock, x: jax.Array) -> jax.Array:
-    """The identity, or a 1x1 convolution where the number of channels changes."""
+    """The identity, or a 1x1 convolution if the number of channels changes."""
     return x if x.shape[-1] == block.features else Dense(block.features, dtype=block.dtype, name="skip")(x)
 
 
 class SelfAttention(nn.Module):
-    """Residual self-attention over the positions of [B, H, W, C]; softmax in float32, zero-initialised projection."""
+    """Residual self-attention over the positions of [B, H, W, C]. The output projection starts at 0."""
 
     num_heads: int = 1
     dtype: Dtype = jnp.float32
@@ -152,15 +152,17 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(self.narrow_groups, name="norm")(x))
-        # Each head holds its own [q | k | v], as in the reference implementation.
+        # The channels of each head are [q | k | v], as in the reference implementation.
         q, k, v = rearrange(qkv, "b h w (heads three c) -> three b (h w) heads c", three=3, heads=self.num_heads)
         h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
         return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
 
 
 class CrossAttention(nn.Module):
-    """Residual attention of the positions of [B, H, W, C] to tokens [B, n, token_dim], after EncDiff
-    (Yang et al. 2024); zero-initialised projection."""
+    """Residual cross-attention from the positions of [B, H, W, C] to tokens [B, n, token_dim].
+
+    After EncDiff (Yang et al. 2024). The output projection starts at 0.
+    """
 
     num_heads: int = 1
     dtype: Dtype = jnp.float32
@@ -178,14 +180,14 @@ class CrossAttention(nn.Module):
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(c)) v over [B, positions, heads, c]; q and k are each scaled by c^(-1/4)."""
+    """softmax(q k^T / sqrt(c)) v for arrays [B, positions, heads, c]; q and k are each scaled by c^(-1/4)."""
     scale = q.shape[-1] ** -0.25
     logits = jnp.einsum("bqhc,bkhc->bhqk", q * scale, k * scale, preferred_element_type=jnp.float32)
     return jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
 
 
 class ScalarTokens(nn.Module):
-    """Each scalar of z [B, d] through its own MLP (1 - 64 - 128 - token_dim, ELU): tokens [B, d, token_dim]."""
+    """z [B, d] -> tokens [B, d, token_dim]: an MLP (1 - 64 - 128 - token_dim, ELU) of its own for each scalar."""
 
     token_dim: int
     dtype: Dtype = jnp.float32

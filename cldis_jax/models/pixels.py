@@ -1,4 +1,4 @@
-"""Pixels as files store them and as networks read them."""
+"""The conversion of pixels from uint8 to the range of the networks."""
 
 import jax
 import jax.numpy as jnp

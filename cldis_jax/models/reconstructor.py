@@ -1,6 +1,6 @@
-"""R of Navigation: which direction was taken, and how far, told from an image and its shifted twin.
+"""The reconstructor R of Navigation: it predicts the direction and the shift from an image pair.
 
-A small residual convolutional network sized to the image; its trunk also reads factors in `factor_probe`.
+R is a small residual convolutional network. Its depth follows the image size. `factor_probe` uses the same trunk.
 """
 
 import flax.linen as nn
@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from cldis_jax.models.beta_vae import StridedConv
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, GroupNorm
 
-MAX_WIDENING = 4  # channels grow from `width` to at most so many times as many
+MAX_WIDENING = 4  # the channels grow from `width` to at most this multiple of it
 
 
 class Trunk(nn.Module):
-    """Images [B, H, W, C] -> features [B, hidden]: halved, with one residual block each, down to 4x4, then flattened.
+    """Images [B, H, W, C] -> features [B, hidden].
 
-    Flattened rather than pooled, because where something is belongs to what the features must tell.
+    Each stage halves the image and applies one residual block, until the side is at most 4 or odd. The result is
+    flattened, not pooled: the features must encode positions.
     """
 
     width: int = 32
@@ -36,7 +37,7 @@ class Trunk(nn.Module):
 
 
 class Reconstructor(nn.Module):
-    """R(x, x') -> (k, eps), after Voynov & Babenko 2020 (arXiv 2002.03754), whose R is a ResNet-18 or a LeNet."""
+    """R(x, x') -> (k, eps) [Voynov & Babenko 2020, arXiv 2002.03754]. Their R is a ResNet-18 or a LeNet."""
 
     num_directions: int
     width: int = 32
@@ -45,6 +46,6 @@ class Reconstructor(nn.Module):
 
     @nn.compact
     def __call__(self, pairs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Logits [B, K] of the direction and the signed shift [B], for x and x' one behind the other [B, H, W, 2 C]."""
+        """(Logits [B, K] of the direction, signed shift [B]) for x and x' concatenated to `pairs` [B, H, W, 2 C]."""
         h = Trunk(self.width, self.hidden, self.dtype, name="trunk")(pairs).astype(jnp.float32)
         return Dense(self.num_directions, name="direction")(h), Dense(1, name="shift")(h)[:, 0]

@@ -1,4 +1,4 @@
-"""E_sem of Diff-AE: half a U-Net of single-convolution blocks, pooled to z_sem."""
+"""E_sem of Diff-AE: the first half of a U-Net, with one convolution per block, average-pooled to z_sem."""
 
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNo
 class SemanticEncoder(nn.Module):
     """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded [Preechakul et al. 2022].
 
-    Blocks are named `level_{i}_block_{j}` (with `..._attention_{j}` behind it), `level_{i}_down`, `middle_block_{0,1}`.
+    Layer names: `level_{i}_block_{j}`, followed by `level_{i}_attention_{j}`; `level_{i}_down`; `middle_block_{0,1}`.
     """
 
     latent_dim: int
@@ -51,10 +51,11 @@ class SemanticEncoder(nn.Module):
 
 
 def standardize(params: dict[str, Any], z_sem: jax.Array) -> dict[str, Any]:
-    """E_sem's `params`, the last layer rescaled: mean 0 and variance 1 for the images that gave z_sem [N, latent_dim].
+    """E_sem's `params` with the last layer rescaled: the given z_sem [N, latent_dim] gets mean 0 and variance 1.
 
-    Data-dependent initialisation (Mishkin and Matas 2016), of this layer alone. As drawn, z_sem of the
-    small net has a standard deviation near .1 (docs/studies/long), and a unit that nobody asks for stays as small.
+    This is data-dependent initialisation (Mishkin and Matas 2016) of the last layer alone. Without it z_sem of the
+    small network starts with a standard deviation near .1 (docs/studies/long), and a unit that the losses do not use
+    stays that small.
     """
     layer, mean, std = params["head"]["layer"], z_sem.mean(0), jnp.maximum(z_sem.std(0), 1e-3)
     rescaled = layer | {"kernel": layer["kernel"] / std[None], "bias": (layer["bias"] - mean) / std}

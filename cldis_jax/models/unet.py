@@ -1,4 +1,4 @@
-"""The denoiser of Diff-AE: an ADM U-Net, conditioned everywhere on time and on z_sem."""
+"""The denoiser of Diff-AE: an ADM U-Net, conditioned on time and on z_sem."""
 
 import flax.linen as nn
 import jax
@@ -22,13 +22,15 @@ from cldis_jax.models.layers import (
 class UNet(nn.Module):
     """(x_t [B, H, W, C], t [B], z [B, latent_dim]) -> eps or v [B, H, W, C] float32 [Preechakul et al. 2022].
 
-    Conditioning: `adagn`, in which z scales every block's features after time has scaled and shifted them; or
-    `cross_attention` (after EncDiff, Yang et al. 2024), in which each scalar of z becomes a token; the features attend
-    to the tokens behind each `..._block_{j}` of a level whose side is at most the largest of `attention_resolutions`,
-    and once in the middle (not behind the blocks that halve or double), while AdaGN keeps time alone.
+    Conditioning `adagn`: in every block time scales and shifts the features, then z scales them.
 
-    Blocks are named `down_{i}_block_{j}`, `down_{i}_down`, `middle_block_{0,1}`, `up_{i}_block_{j}`, `up_{i}_up`, with
-    `..._attention` and `..._cross` behind the block they follow; i is the level, 0 the finest.
+    Conditioning `cross_attention` [EncDiff, Yang et al. 2024]: each scalar of z becomes a token, and AdaGN uses time
+    alone. The features attend to the tokens once in the middle, and after each `..._block_{j}` of the levels whose side
+    is at most the largest of `attention_resolutions`. There is no attention after the blocks that halve or double.
+
+    Layer names: `down_{i}_block_{j}`, `down_{i}_down`, `middle_block_{0,1}`, `up_{i}_block_{j}`, `up_{i}_up`. Attention
+    layers have the name of the block before them with `_attention` or `_cross` at the end (`middle_attention` in the
+    middle). Level i = 0 is the finest.
     """
 
     base_channels: int
@@ -61,7 +63,7 @@ class UNet(nn.Module):
             return block(h, t_emb, None if by_attention else z, train)
 
         def attend(h, name, middle=False):
-            """Self-attention and cross-attention, where the resolution has them."""
+            """Self-attention and cross-attention at the resolutions that have them."""
             if middle or h.shape[1] in self.attention_resolutions:
                 h = SelfAttention(self.num_heads, dtype, self.narrow_groups, name=f"{name}_attention")(h)
             if by_attention and (middle or h.shape[1] <= max(self.attention_resolutions, default=0)):

@@ -1,4 +1,4 @@
-"""The bundle that notebooks and commands stand on: shapes, round trips, compiled once, clear refusals."""
+"""The bundle of notebooks and commands: shapes, round trips, one compilation, clear errors."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def bundle(untrained_workdir):
 
 @pytest.fixture(scope="module")
 def images():
-    """Smooth images well inside [-1, 1]: clipping x_0 is not invertible."""
+    """Smooth images far from -1 and 1, because clipping of x_0 is not invertible."""
     rows, columns = np.mgrid[0:16, 0:16] / 16
     waves = [0.5 * np.sin(2 * np.pi * (rows * k + columns)) for k in range(6)]
     return np.stack(waves).reshape(2, 3, 16, 16).transpose(0, 2, 3, 1).astype(np.float32)
@@ -44,7 +44,7 @@ def test_shapes_and_types(bundle, images):
 @pytest.mark.parametrize(
     ("num_steps", "length"), [(1, 32), (32, 32), (33, 128), (128, 128), (129, 256), (257, 1000), (1000, 1000)]
 )
-def test_few_lengths_of_tables_serve_every_number_of_steps(bundle, num_steps, length):
+def test_few_table_lengths_cover_every_number_of_steps(bundle, num_steps, length):
     tables = bundle.functions.tables(num_steps)
     assert len(tables.t) == length
     assert tables.active.sum() == num_steps
@@ -56,7 +56,7 @@ def test_tables_are_never_longer_than_the_diffusion(tiny):
     assert [len(functions.tables(n).t) for n in (3, 40)] == [32, 50]
 
 
-def test_data_that_moved_are_found_where_the_flags_say(untrained_workdir, monkeypatch):
+def test_moved_data_are_found_by_the_flags(untrained_workdir, monkeypatch):
     from types import SimpleNamespace
 
     from cldis_jax import cli
@@ -77,7 +77,7 @@ def test_any_number_of_steps_runs_one_program(bundle, images):
     assert all(np.abs(a - b).max() > 1e-4 for a, b in itertools.pairwise(outputs))
 
 
-def test_inferred_noise_gives_the_image_back(bundle, images):
+def test_inferred_noise_decodes_to_the_image(bundle, images):
     z = bundle.encode(images)
     errors = []
     for num_steps in (5, 50, 250):
@@ -88,7 +88,7 @@ def test_inferred_noise_gives_the_image_back(bundle, images):
     assert errors[2] < 0.1 * float(jnp.abs(bundle.decode(random_x_T, z, 250) - images).mean())
 
 
-def test_padded_tables_change_nothing(bundle, images):
+def test_padded_tables_give_equal_results(bundle, images):
     z = bundle.encode(images)
     x_T = jax.random.normal(jax.random.key(1), images.shape)
     params, prediction = bundle.ema.params, bundle.config.diffusion.prediction
@@ -101,9 +101,11 @@ def test_padded_tables_change_nothing(bundle, images):
     np.testing.assert_allclose(bundle.decode(x_T, z, 5), exact, atol=1e-5)
 
 
-def test_predict_is_eps_whatever_the_network_learned(bundle, images):
-    """The tiny config learns v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0, so that eps = sqrt(alpha_bar) v +
-    sqrt(1 - alpha_bar) x_t."""
+def test_predict_is_eps_for_every_prediction(bundle, images):
+    """The tiny config learns v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
+
+    Therefore eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
+    """
     assert bundle.config.diffusion.prediction == "v"
     z, t = bundle.encode(images), np.array([3, 800])
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))[t].reshape(-1, 1, 1, 1)
@@ -119,7 +121,7 @@ def test_z_reaches_the_images(bundle, images):
     assert jnp.abs(bundle.decode(x_T, z, 4) - bundle.decode(x_T, moved, 4)).max() > 1e-3
 
 
-def test_moments_are_the_runs(bundle):
+def test_moments_are_those_of_the_run(bundle):
     np.testing.assert_allclose(bundle.z_mean, 0.25, rtol=1e-6)
     np.testing.assert_allclose(bundle.z_std, np.linspace(0.5, 1.5, 10), rtol=1e-5)
 
@@ -131,7 +133,7 @@ def test_moments_are_the_runs(bundle):
         ("vae.weight", ("encode_posterior", "decode_vae")),
     ],
 )
-def test_a_branch_that_was_not_trained_says_so(tiny, switched_off, calls):
+def test_an_untrained_branch_is_a_clear_error(tiny, switched_off, calls):
     section, field = switched_off.split(".")
     tiny[section][field] = 0.0
     tiny.distillation.weight = 0.0
@@ -159,7 +161,7 @@ def test_numbers_of_steps_out_of_range(bundle, images):
 
 @pytest.mark.slow
 def test_a_ddim_step_costs_one_evaluation_of_the_network(bundle):
-    """Within 5 %, at a batch at which the network outweighs the loop; the best of several runs of each."""
+    """Within 5 %, for a batch at which the network dominates the loop. Each time is the best of several runs."""
     import time
 
     images = jax.random.normal(jax.random.key(3), (64, 16, 16, 3))

@@ -50,7 +50,7 @@ def test_a_traversal_moves_one_latent_by_its_deviations(bundle, monkeypatch):
     np.testing.assert_allclose(drawn["z_sem"][3, 3], bundle.decode(x_T, z, num_steps)[0], atol=1e-4)
 
 
-def test_of_many_latents_a_few_are_drawn(bundle, monkeypatch):
+def test_a_few_of_many_latents_are_drawn(bundle, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_TRAVERSED", 2)
     shapes = {}
 
@@ -64,7 +64,7 @@ def test_of_many_latents_a_few_are_drawn(bundle, monkeypatch):
     assert shapes["z_sem"] == shapes["z_disen"] == (2, 2)
 
 
-def test_the_latents_that_say_most_come_first(bundle, monkeypatch):
+def test_the_latents_with_most_information_come_first(bundle, monkeypatch):
     labels = {}
 
     def grid(tiles, rows, *_, **__):

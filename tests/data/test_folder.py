@@ -1,4 +1,4 @@
-"""Pictures of every mode and shape from a directory."""
+"""Images of every mode and shape from a directory."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ RED, BLUE = (200, 30, 40), (20, 60, 220)
 
 
 def pixel(root, file, channels=3):
-    """The centre of the only usable image in a directory."""
+    """The centre pixel of the only usable image in a directory."""
     source = Folder(str(root), 16, channels)
     assert [path.name for path in source.files] == [file]
     image = source.fetch(np.array([0]))
@@ -53,12 +53,12 @@ def test_every_mode_becomes_rgb(tmp_path, file):
     np.testing.assert_allclose(pixel(tmp_path, file.split("/")[-1]), expected, atol=4)
 
 
-def test_one_channel_is_luma(tmp_path):
+def test_one_channel_is_the_luma(tmp_path):
     Image.new("RGB", (40, 30), RED).save(tmp_path / "a.png")
     np.testing.assert_allclose(pixel(tmp_path, "a.png", 1), np.dot(RED, [0.299, 0.587, 0.114]), atol=1)
 
 
-def test_palette_transparency_is_laid_on_white(tmp_path):
+def test_transparent_palette_colours_become_white(tmp_path):
     image = Image.new("P", (40, 30), 0)
     image.putpalette([*RED, *BLUE])
     image.save(tmp_path / "a.png", transparency=0)
@@ -85,7 +85,7 @@ def test_exif_orientation_is_respected(tmp_path):
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[:, :20], pixels[:, 20:] = RED, BLUE
     exif = Image.Exif()
-    exif[0x0112] = 6  # the first row is the right-hand side: to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to display
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
     image = Folder(str(tmp_path), 16).fetch(np.array([0]))[0]
     np.testing.assert_allclose(image[3, 8], RED, atol=6)

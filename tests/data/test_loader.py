@@ -48,14 +48,14 @@ def test_sets_smaller_than_a_batch_fill_it():
     np.testing.assert_array_equal(np.unique(batch, return_counts=True)[1], [4, 4, 4])
 
 
-def test_the_order_depends_on_the_seed_alone_and_not_on_threads():
+def test_the_order_depends_on_the_seed_and_not_on_threads():
     reference = read(loader(), 20)
     np.testing.assert_array_equal(read(loader(threads=0), 20), reference)
     np.testing.assert_array_equal(read(loader(threads=4, prefetch=9), 20), reference)
     assert not np.array_equal(read(loader(seed=6), 20), reference)
 
 
-@pytest.mark.parametrize("position", [0, 3, 12, 40])  # 12.5 batches are an epoch
+@pytest.mark.parametrize("position", [0, 3, 12, 40])  # an epoch has 12.5 batches
 def test_a_restored_state_continues_exactly(position):
     first = loader()
     read(first, position)
@@ -65,7 +65,7 @@ def test_a_restored_state_continues_exactly(position):
     second.set_state(state)
     np.testing.assert_array_equal(read(second, 20), expected)
     read(second, 1)
-    second.set_state(state)  # also of an iterator that has already run on
+    second.set_state(state)  # also on an iterator that has already advanced
     np.testing.assert_array_equal(read(second, 20), expected)
 
 

@@ -1,4 +1,4 @@
-"""Cars3D and MPI3D, from files of their form filled with numbers that tell where they come from."""
+"""Cars3D and MPI3D, from files in their format. Each pixel value encodes its position in the file."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def mpi3d(monkeypatch):
 
 
 @pytest.mark.parametrize("save", ["npy", "npz", "compressed"])
-def test_mpi3d_reads_every_form(mpi3d, tmp_path, save):
+def test_mpi3d_reads_every_file_format(mpi3d, tmp_path, save):
     file = str(tmp_path / ("toy.npy" if save == "npy" else "toy.npz"))
     if save == "npy":
         np.save(file, mpi3d)

@@ -1,4 +1,4 @@
-"""The rendered sprites: the grid of dSprites, binary, and every shape where its factors say."""
+"""The rendered sprites: the grid of dSprites, binary pixels, and the size and position of every shape."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_images_are_binary_reproducible_and_replicated_to_three_channels():
     [
         (0, (2 * sprites.SQUARE) ** 2),
         (1, np.pi * sprites.ELLIPSE[0] * sprites.ELLIPSE[1]),
-        (2, 3.6620 * sprites.HEART**2),  # the area of (x^2 + y^2 - 1)^3 = x^2 y^3
+        (2, 3.6620 * sprites.HEART**2),  # the area inside (x^2 + y^2 - 1)^3 = x^2 y^3
     ],
 )
 def test_areas_follow_the_closed_forms_at_every_scale_and_angle(shape, area):

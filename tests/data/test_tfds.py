@@ -1,4 +1,4 @@
-"""Prepared TFDS sets, on tiny ones written here."""
+"""Prepared TFDS sets. The tests write tiny ones."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ FACTORS = {"hue": 3, "size": 4}
 
 
 class TinyFactors(tensorflow_datasets.core.GeneratorBasedBuilder):
-    """Two images, of two `takes`, for every combination of the factors; split in two and shuffled by TFDS."""
+    """Two images (`takes`) for each combination of factors, in two splits that TFDS shuffles."""
 
     VERSION = tensorflow_datasets.core.Version("1.0.0")
 
@@ -79,7 +79,7 @@ def test_images_are_found_by_their_factors(source):
     drawn = [source.index_of(wanted, np.random.default_rng(seed)) for seed in range(8)]
     for indices in drawn:
         np.testing.assert_array_equal(source.factors(indices), wanted)
-    assert len(np.unique(drawn)) == 24  # both takes of each come up
+    assert len(np.unique(drawn)) == 24  # both takes of each combination are drawn
 
 
 def test_grey_and_a_centre_crop(data_dir):
@@ -87,7 +87,7 @@ def test_grey_and_a_centre_crop(data_dir):
     assert source.factor_names == ()
     images = source.fetch(np.array([3]))
     assert images.shape == (1, 178, 178, 1)
-    assert (images[0, :37] == 0).all()  # 57 - 20 rows of black are left above the patch
+    assert (images[0, :37] == 0).all()  # 57 - 20 black rows remain above the patch
 
 
 def test_attributes_of_celeb_a(source):
@@ -105,7 +105,7 @@ def test_factor_tables_match_the_builders_labels():
             assert features[f"label_{factor}"].num_classes == size
 
 
-def test_what_is_not_prepared_comes_with_the_command(tmp_path):
+def test_the_error_for_an_unprepared_set_shows_the_command(tmp_path):
     command = f"tfds build celeb_a --file_format=array_record --data_dir={tmp_path}"
     with pytest.raises(DataError, match=command):
         Tfds("celeb_a", 64, crop="d2c", data_dir=str(tmp_path))

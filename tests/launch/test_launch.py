@@ -1,4 +1,4 @@
-"""The launch scripts against stand-ins for the programs they call: what they print, refuse, run, and run again."""
+"""The launch scripts with stand-ins for the programs that they call: output, errors, commands and repetitions."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ RUN = ["--config=configs/celeba.py", "--workdir=gs://bucket/run"]
 
 
 def launch(script, *arguments, cwd=ROOT, root=ROOT, **environment):
-    """Run a launch script to its end; variables of an enclosing SLURM job stay out."""
+    """Run a launch script, without the variables of an enclosing SLURM job."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     return subprocess.run(
         ["bash", str(root / "launch" / script), *map(str, arguments)],
@@ -34,14 +34,14 @@ def launch(script, *arguments, cwd=ROOT, root=ROOT, **environment):
 
 
 def commands(result):
-    """The commands that a dry run printed, each as its words; remarks dropped."""
+    """The commands that a dry run printed, split into words, without comments."""
     assert result.returncode == 0, result.stderr
     return [shlex.split(line) for line in result.stdout.splitlines() if not line.startswith("#")]
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """A checkout whose set-up is already done: launch/ with an empty setup.sh, and a folder of stand-ins in PATH."""
+    """A checkout that needs no set-up: launch/ with an empty setup.sh, and a folder of stand-ins in PATH."""
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "launch", root / "launch")
     (root / "launch" / "setup.sh").write_text('cd "$(dirname "${BASH_SOURCE[0]}")/.."\n')
@@ -64,7 +64,7 @@ def test_shellcheck_finds_nothing():
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in ("command.sh", "setup.sh")])
-def test_help_is_the_scripts_head(script, tmp_path):
+def test_help_is_the_comment_at_the_top_of_the_script(script, tmp_path):
     result = launch(script, "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert f"launch/{script} " in result.stdout
@@ -99,7 +99,7 @@ def test_bad_arguments_are_refused_with_usage(script, arguments, complaint):
     assert result.stdout == ""
 
 
-def test_gpu_box_is_one_process_and_keeps_odd_words_whole(tmp_path):
+def test_gpu_machine_runs_one_process_and_quotes_its_arguments(tmp_path):
     lines = commands(
         launch("gpu.sh", "--dry-run", "--config=c.py", "--workdir=my runs", "--config.data.path=a'b", cwd=tmp_path)
     )
@@ -108,7 +108,7 @@ def test_gpu_box_is_one_process_and_keeps_odd_words_whole(tmp_path):
     assert ["source", "launch/setup.sh"] in lines
 
 
-def test_gpu_box_keeps_the_callers_flags():
+def test_gpu_machine_keeps_the_callers_flags():
     lines = commands(launch("gpu.sh", "--dry-run", *RUN, XLA_FLAGS="--mine=1", JAX_COMPILATION_CACHE_DIR="/cache"))
     assert ["export", "XLA_FLAGS=--mine=1 --xla_gpu_enable_latency_hiding_scheduler=true"] in lines
     assert ["export", "JAX_COMPILATION_CACHE_DIR=/cache"] in lines
@@ -138,8 +138,8 @@ def test_tpu_image_follows_the_slice_type(slice_type, version):
     assert f"--runtime-version={version}" in lines[1]
 
 
-# A cloud of one slice in files: `state` is the request's; each run takes the next outcome off `outcomes`, each describe
-# a line off `outages`, as long as there are any.
+# A cloud with one slice, in files. `state` is the state of the request. Each run removes the next outcome from
+# `outcomes`; each describe removes a line from `outages`, as long as there are any.
 GCLOUD = """
 echo "$*" >> "$CLOUD/log"
 case "$4 ${*: -1}" in
@@ -158,7 +158,7 @@ esac
 
 
 def train_on_tpu(tree, outcomes, *arguments):
-    """(result, what gcloud was asked to do, describes left out) of one `tpu_vm.sh train`."""
+    """(result, the actions of gcloud except describe) of one `tpu_vm.sh train`."""
     cloud = tree.parent
     executable(cloud / "bin" / "gcloud", GCLOUD)
     executable(cloud / "bin" / "git", "exit 0")
@@ -184,7 +184,7 @@ def test_tpu_run_resumes_on_a_new_slice_after_preemption(tree):
     assert "was preempted" in result.stderr
 
 
-def test_tpu_run_again_finds_the_slice_there(tree):
+def test_tpu_run_again_finds_the_existing_slice(tree):
     (tree.parent / "state").write_text("ACTIVE\n")
     result, verbs = train_on_tpu(tree, ["finished"])
     assert result.returncode == 0, result.stderr
@@ -199,7 +199,7 @@ def test_tpu_failures_on_a_healthy_slice_end(tree):
     assert "failed 3 times on a healthy slice" in result.stderr
 
 
-def test_tpu_slice_that_cannot_be_seen_is_not_taken_for_none(tree):
+def test_tpu_slice_that_gcloud_cannot_describe_is_not_created_again(tree):
     (tree.parent / "state").write_text("ACTIVE\n")
     (tree.parent / "outages").write_text("once\ntwice\n")
     result, verbs = train_on_tpu(tree, ["finished"])
@@ -250,7 +250,7 @@ def test_slurm_dry_run_is_one_step_over_all_tasks():
 
 
 def start_job(tree, srun, tmp_path):
-    """The batch script as SLURM starts it: a copy in a spool folder, submitted from the checkout."""
+    """Start the batch script as SLURM does: a copy in a spool folder, submitted from the checkout."""
     executable(tree.parent / "bin" / "srun", f'echo $$ > "$CLOUD/step"; {srun}')
     executable(tree.parent / "bin" / "scancel", '[[ $* == "--signal=TERM 7" ]] && kill -TERM $(<"$CLOUD/step")')
     executable(tree.parent / "bin" / "scontrol", 'echo "$*" > "$CLOUD/requeued"')
@@ -293,15 +293,15 @@ def test_tables_are_split_over_jobs_and_machines():
     assert [line[1] for line in lines if line[0] == "env"] == ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]
 
 
-def test_tables_pass_on_what_the_runner_takes():
+def test_tables_pass_the_options_of_the_command():
     options = ["--seeds=1", "--steps=20", "--data=cars3d=/my data", "--inception_weights=/i.pth"]
     lines = commands(launch("tables.sh", "--dry-run", "--table=main", "--out=/o", *options))
     runs = [line for line in lines if "cldis_jax.tables" in line]
-    assert len(runs) == 2  # a job, then --collect
+    assert len(runs) == 2  # one job, then --collect
     assert all(set(options) <= set(line) for line in runs)
 
 
-def test_tables_fail_when_a_cell_fails_after_the_others_are_through(tree):
+def test_tables_fail_when_a_cell_fails_after_the_others_have_finished(tree):
     executable(tree.parent / "bin" / "python", 'echo "$*" >> "$CLOUD/log"; [[ $* != *--shard=0/2* ]]')
     environment = {"CLOUD": str(tree.parent), "PATH": stand_ins(tree)}
     result = launch("tables.sh", "--table=main", "--out=o", "--jobs=2", root=tree, **environment)
@@ -310,7 +310,7 @@ def test_tables_fail_when_a_cell_fails_after_the_others_are_through(tree):
     assert len((tree.parent / "log").read_text().splitlines()) == 2
 
 
-def test_quickstart_puts_a_relative_workdir_where_the_caller_is(tree, tmp_path):
+def test_quickstart_takes_a_relative_workdir_from_the_callers_directory(tree, tmp_path):
     executable(tree.parent / "bin" / "python", 'printf "%s\\n" "$PWD" "$@"')
     path = stand_ins(tree)
     elsewhere = tmp_path / "elsewhere"
@@ -324,6 +324,6 @@ def test_quickstart_puts_a_relative_workdir_where_the_caller_is(tree, tmp_path):
     assert f"--workdir={tree}/runs/quickstart" in default.stdout.splitlines()
 
 
-def test_quickstart_passes_a_failure_on(tree):
+def test_quickstart_fails_when_the_run_fails(tree):
     executable(tree.parent / "bin" / "python", "exit 7")
     assert launch("quickstart.sh", root=tree, PATH=stand_ins(tree)).returncode == 7

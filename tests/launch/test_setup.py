@@ -1,4 +1,4 @@
-"""setup.sh: refuses what cannot work, installs only when something changed."""
+"""setup.sh: refuses unsuitable interpreters and installs only after a change."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def installations(checkout):
         ),
     ],
 )
-def test_an_interpreter_that_cannot_do_is_refused(checkout, interpreter, complaint):
+def test_an_unsuitable_interpreter_is_refused(checkout, interpreter, complaint):
     executable(checkout / "python", interpreter)
     result = setup(checkout, PYTHON=str(checkout / "python"))
     assert result.returncode == 1

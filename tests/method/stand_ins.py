@@ -1,4 +1,4 @@
-"""Networks whose outputs are known by hand, with parameters and images for them: 4x4 grey images, three latents."""
+"""Stand-in networks with outputs in closed form, their parameters and images: 4x4 grey images, three latents."""
 
 import jax
 import jax.numpy as jnp

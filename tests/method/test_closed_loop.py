@@ -1,4 +1,4 @@
-"""The method's terms and the loop, on stand-in networks whose outputs are known by hand."""
+"""The terms of the loss and the loop, with stand-in networks whose outputs are known in closed form."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_antithetic_pairs_cancel_the_noise_of_a_linear_decoder(config):
     noise = np.exp(np.array([-0.5, -1.0, 0.0])) * np.asarray(jax.random.normal(jax.random.fold_in(KEY, 2), (6, LATENT)))
     x, mu = np.asarray(X0), np.asarray(X0).mean(axis=(1, 2, 3))  # the three means add up to 2 mu
     error = (x - (2 * mu / 3).reshape(-1, 1, 1, 1)).reshape(6, -1)
-    variance = 16 * noise.mean(-1) ** 2  # of 16 pixels: all that is left of the noise
+    variance = 16 * noise.mean(-1) ** 2  # over 16 pixels: only this part of the noise remains
     constant = 16 * (np.log(0.5) + 0.5 * np.log(2 * np.pi))
     expected = (0.5 * ((error**2).sum(-1) + variance) / 0.5**2).mean() + constant
     np.testing.assert_allclose(output.scalars["vae/reconstruction"], expected, rtol=1e-5)
@@ -88,8 +88,8 @@ def test_the_sum_and_its_weights(config):
 
 
 @pytest.mark.parametrize("teacher_gradient", [False, True])
-def test_who_learns_from_the_distillation(config, teacher_gradient):
-    """z_sem always; the teacher's mean only if asked; its variance never."""
+def test_which_parameters_distillation_trains(config, teacher_gradient):
+    """z_sem always; the teacher's mean only with teacher_gradient; its variance never."""
     config.distillation.teacher_gradient = teacher_gradient
     config.distillation.weight = 0.0
     without = run(config)[2]
@@ -101,8 +101,8 @@ def test_who_learns_from_the_distillation(config, teacher_gradient):
     assert moved["unet"]["a"] == 0
 
 
-def test_listening_leaves_E_sem_to_L_dt(config):
-    """While it listens z_sem moves by L_dt only; the denoiser learns all the time; without a teacher nobody waits."""
+def test_while_listening_only_L_dt_trains_E_sem(config):
+    """In the first steps only L_dt trains z_sem. The denoiser always trains. Without distillation nothing changes."""
     config.distillation.weight = 0.5
     both = run(config, step=3)[2]
     config.distillation.listen_steps = 3
@@ -131,23 +131,23 @@ def test_adaptive_distillation_follows_the_teachers_KL(config):
 
 
 def test_L_dt_weighs_each_unit_by_its_KL(config):
-    """By its KL over the batch, at most 1 nat, which moves z_sem alone: the weight has no gradient of its own."""
+    """The weight is the KL over the batch, at most 1 nat. It has no gradient, so that L_dt trains z_sem alone."""
     config.distillation.weigh_units, config.distillation.weight = True, 1.0
     log_var = np.array([-1.0, -4.0, 0.0])
     params = PARAMS | {"beta_vae": PARAMS["beta_vae"] | {"log_var": jnp.array([log_var])}}
     _, output, gradient = run(config, params)
     x = np.asarray(X0).mean(axis=(1, 2, 3))[:, None]
     mean, z_sem = x * [2.0, 1.0, -1.0], x * [1.0, -2.0, 3.0]
-    told = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
-    assert told[2] < told[0] < 1 < told[1]
+    unit_kl = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
+    assert unit_kl[2] < unit_kl[0] < 1 < unit_kl[1]
     by_unit = (z_sem - mean) ** 2 / (2 * (np.exp(log_var) + config.distillation.sigma_floor**2))
-    np.testing.assert_allclose(output.scalars["L_dt"], (by_unit * np.minimum(told, 1)).sum(-1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(output.scalars["L_dt"], (by_unit * np.minimum(unit_kl, 1)).sum(-1).mean(), rtol=1e-4)
     config.distillation.weight = 0.0
     assert float(jnp.abs(gradient["semantic_encoder"]["w"]).max()) > 1e-3
     jax.tree.map(np.testing.assert_array_equal, run(config, params)[2]["beta_vae"], gradient["beta_vae"])
 
 
-def test_swap_sends_the_denoising_gradient_into_the_vae(config):
+def test_with_swapping_L_diff_trains_the_vae(config):
     config.distillation.weight = config.vae.weight = 0.0
     assert float(jnp.abs(run(config)[2]["beta_vae"]["m"]).max()) == 0
     config.feedback.swap_probability = 1.0
@@ -156,8 +156,8 @@ def test_swap_sends_the_denoising_gradient_into_the_vae(config):
     assert float(jnp.abs(gradient["semantic_encoder"]["w"]).max()) == 0
 
 
-def test_swap_takes_each_sample_with_its_probability(config):
-    """L_diff lies between the two extremes, and about half of the samples move."""
+def test_swap_probability_is_per_sample(config):
+    """L_diff with p = 0.5 differs from L_diff with p = 0 and with p = 1."""
     config.feedback.swap_probability = 0.5
     swap = jax.random.bernoulli(jax.random.fold_in(KEY, 3), 0.5, (6, 1))
     assert 0 < int(swap.sum()) < 6
@@ -169,7 +169,7 @@ def test_swap_takes_each_sample_with_its_probability(config):
 
 
 def test_swap_ends_after_its_steps(config):
-    """With the last of them z_sem takes over, to the bit as if it had never been replaced."""
+    """After swap_steps the loss equals that of a run without swapping, bit for bit."""
     never = run(config, step=3)
     config.feedback.swap_probability = 1.0
     all_steps = run(config, step=3)[0]
@@ -191,7 +191,7 @@ def test_encode_noisy_gives_the_vae_x_t(config):
 
 @pytest.mark.parametrize("missing", ["vae", "diffusion"])
 def test_one_branch_alone(config, missing):
-    """The loss is the other branch's own term, equal to that of the closed loop on the same batch."""
+    """The loss is the term of the other branch. It equals this term in the closed loop on the same batch."""
     both = run(config)[1].scalars
     config[missing].weight = 0.0
     value, output, gradient = run(config, objective=baselines.objective(config))
@@ -205,7 +205,7 @@ def test_one_branch_alone(config, missing):
 # --- the loop ---
 
 
-def test_timestep_capacity_is_the_channels(config):
+def test_timestep_capacity_is_that_of_the_channel(config):
     config.feedback.mode = "timestep"
     config.feedback.max_capacity = 20.0
     schedule = diffusion.schedule_of(config)
@@ -221,7 +221,7 @@ def test_timestep_capacity_is_the_channels(config):
 
 
 def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
-    """`recovered_information` of a Gaussian image set, each timestep as often as the others."""
+    """`recovered_information` of a Gaussian image set with every timestep equally often."""
     config = default.get_config()
     config.diffusion.prediction = prediction
     schedule = diffusion.schedule_of(config)
@@ -240,15 +240,15 @@ def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_progress_is_0_for_an_ignorant_and_1_for_a_perfect_denoiser(prediction):
-    def ignorant(x0, x_t, signal, noise):  # the best that the pixels' variance alone allows
+def test_progress_is_0_for_a_linear_and_1_for_a_perfect_denoiser(prediction):
+    def linear(x0, x_t, signal, noise):  # the best linear denoiser
         return signal * 0.25 / (signal**2 * 0.25 + noise**2) * x_t
 
-    assert share_over_all_timesteps(prediction, ignorant) == pytest.approx(0, abs=0.02)
+    assert share_over_all_timesteps(prediction, linear) == pytest.approx(0, abs=0.02)
     assert share_over_all_timesteps(prediction, lambda x0, *_: x0) == pytest.approx(1, abs=1e-3)
 
-    def halfway(x0, x_t, signal, noise):  # a quarter of the ignorant one's error
-        return 0.5 * x0 + 0.5 * ignorant(x0, x_t, signal, noise)
+    def halfway(x0, x_t, signal, noise):  # a quarter of the linear error
+        return 0.5 * x0 + 0.5 * linear(x0, x_t, signal, noise)
 
     assert share_over_all_timesteps(prediction, halfway) == pytest.approx(0.75, abs=0.02)
 
@@ -267,7 +267,7 @@ def test_gain_is_the_log_ratio_and_only_measured_when_due(config):
     assert np.isnan(run(config, step=1)[1].signals.gain)
 
 
-def test_gain_sends_no_gradient(config):
+def test_gain_has_no_gradient(config):
     """The probe's own value must not reach the loss or its gradient."""
     due, idle = run(config, step=0), run(config, step=1)
     np.testing.assert_array_equal(due[0], idle[0])
@@ -275,7 +275,7 @@ def test_gain_sends_no_gradient(config):
 
 
 def feed(config, values, name):
-    """C after each of the signal's values, the other signals being 0 or not measured."""
+    """C after each value of the signal `name`. The other signals are 0 or not measured."""
     loop, nan = feedback.initial_feedback(config), jnp.float32(jnp.nan)
     capacities = []
     for step, value in enumerate(values):

@@ -16,7 +16,7 @@ def test_published_constants():
     np.testing.assert_allclose(SCHEDULE.alpha_bar[0], 1 - 1e-4, rtol=1e-12)
 
 
-def test_information_is_the_gaussian_channels():
+def test_information_is_that_of_the_gaussian_channel():
     snr = SCHEDULE.alpha_bar / (1 - SCHEDULE.alpha_bar)
     np.testing.assert_allclose(SCHEDULE.information, 0.5 * np.log(1 + snr), rtol=1e-5)
     assert np.all(np.diff(SCHEDULE.information) < 0)
@@ -32,7 +32,7 @@ def test_q_sample_moments():
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_targets_give_back_x0_and_eps(prediction):
+def test_x0_and_eps_follow_from_the_targets(prediction):
     x0, eps = jax.random.normal(jax.random.key(1), (2, 5, 4, 4, 1))
     t = jnp.array([0, 10, 300, 700, 999])
     x_t = diffusion.q_sample(SCHEDULE, x0, t, eps)
@@ -80,7 +80,7 @@ def test_any_number_of_steps():
     for n in range(1, 1001):
         steps = diffusion.ddim_timesteps(n)
         assert len(np.unique(steps)) == n
-        assert steps[0] == (0 if n > 1 else 999)  # a single step starts where x_T lies
+        assert steps[0] == (0 if n > 1 else 999)  # a single step starts at the timestep of x_T
         assert steps[-1] < 1000
     for n in (0, 1001):
         with pytest.raises(ValueError, match="between 1 and 1000"):
@@ -102,7 +102,7 @@ def gaussian_denoiser(mean, std, prediction):
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_ddim_follows_the_probability_flow_of_a_gaussian(prediction):
-    """For Gaussian data the flow maps x_T to mean + std x_T exactly, in the limit of many steps."""
+    """For Gaussian data and many steps the flow maps x_T to mean + std x_T."""
     mean, std = 0.1, 0.2
     x_T = jax.random.normal(jax.random.key(3), (1, 8, 8, 1))
     tables = diffusion.ddim_tables(SCHEDULE, 1000)
@@ -123,7 +123,7 @@ def test_encode_then_decode_returns_the_image():
 
 
 def reference_decode(output_fn, x, steps):
-    """DDIM in float64 NumPy, written as a loop from the formulas: x_0 clipped, eps derived again."""
+    """DDIM as a loop in float64 NumPy, from the formulas: x_0 is clipped, and eps is computed from it."""
     t = np.arange(0, 1000, 1000 // steps)
     for i in reversed(range(len(t))):
         alpha_bar = SCHEDULE.alpha_bar[t[i]]
@@ -149,7 +149,7 @@ def test_decode_equals_a_float64_loop():
     np.testing.assert_allclose(x_0, reference_decode(output, x_T, 20), atol=1e-4)
 
 
-def test_padded_tables_change_nothing_and_never_retrace():
+def test_padded_tables_give_equal_results_without_retracing():
     traces = []
 
     @jax.jit

@@ -1,7 +1,7 @@
-"""The method against values frozen before it was split into files: every variant of the ablation on stand-in networks.
+"""The method against stored values: every variant of the ablation, with stand-in networks.
 
-`goldens.json` was written by the code at commit 5a9559b (jax 0.10, one CPU). The values hold to float32 rounding on any
-machine. They change only with the method itself; then say in CHANGELOG.md why.
+The code at commit 5a9559b wrote `goldens.json` (jax 0.10, one CPU). Other machines give the values up to float32
+rounding. The values change only if the method changes; then CHANGELOG.md must say why.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ STEPS = {"cpu": 6_000, "long": 18_000}
 
 
 def variants(size):
-    """The baseline of the ablation at a size, all that it changes, and methods without one of the branches."""
+    """The baseline of the ablation at a size, all its variants, and methods with a single branch."""
     config, steps = scenes.get_config(size), STEPS[size]
     alone = [methods.vae_alone(size), methods.vae_annealed(size, steps), methods.diffae_alone("cross_attention")]
     for method in (methods.closed_loop("cross_attention"), *methods.variants(config, steps), *alone):

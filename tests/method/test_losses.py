@@ -41,7 +41,7 @@ def test_decoder_mean_is_in_range():
     [("absolute", 5.0, 12.0), ("absolute", 11.0, 12.0), ("hinge", 5.0, 2.5), ("hinge", 11.0, 17.5)],
 )
 def test_capacity_penalty(form, kl, expected):
-    """beta = 4, C = 8, beta_min = 0.5, by hand."""
+    """By hand, for beta = 4, C = 8, beta_min = 0.5."""
     np.testing.assert_allclose(vae_loss.CAPACITY_FORMS[form](jnp.array(kl), jnp.array(8.0), 4.0, 0.5), expected)
 
 

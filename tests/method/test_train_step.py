@@ -17,7 +17,7 @@ def params():
 
 @pytest.mark.parametrize("scope", ["branch", "global"])
 def test_clipping_scope(tiny, scope, monkeypatch):
-    """With plain gradient descent in Adam's place, the update's norms show what was clipped."""
+    """With plain gradient descent instead of Adam, the norms of the update show what was clipped."""
     monkeypatch.setattr(optax, "adam", optax.sgd)
     tiny.train.clip_scope, tiny.train.clip_norm, tiny.train.learning_rate = scope, 1.0, 1.0
     gradients = jax.tree.map(lambda p: p * 10.0, params()) | {"unet": {"w": jnp.full(3, 0.1)}}
@@ -32,7 +32,7 @@ def test_clipping_scope(tiny, scope, monkeypatch):
 
 
 def test_adam_moves_by_the_learning_rate(tiny):
-    """Adam's first step has the size of the learning rate, whatever the gradient's size."""
+    """Adam's first step has the size of the learning rate for any gradient."""
     tiny.train.learning_rate = 0.01
     optimizer = train_step.make_optimizer(tiny)
     gradients = jax.tree.map(lambda p: p * 1e-3, params())
@@ -42,7 +42,7 @@ def test_adam_moves_by_the_learning_rate(tiny):
 
 @pytest.fixture
 def step(tiny, monkeypatch):
-    """A function that does one step of a VAE by plain, unclipped gradient descent: (before, after, scalars)."""
+    """A function that takes one step of a VAE by plain gradient descent: (before, after, scalars)."""
     monkeypatch.setattr(optax, "adam", optax.sgd)
     tiny.diffusion.weight, tiny.vae.weight, tiny.feedback.mode = 0.0, 1.0, "fixed"
     tiny.train.clip_norm, tiny.train.learning_rate = 1e6, 1.0
@@ -82,12 +82,12 @@ def test_micro_batches_give_the_mean_of_their_gradients(tiny, step, images):
 
 @pytest.fixture
 def watched_step(tiny, monkeypatch):
-    """A function that does one step on images with a loss of the parameters alone, whose one scalar is `term(x0)`."""
+    """A function that takes one step on images. The loss depends on the parameters alone; the scalar is `term(x0)`."""
 
     def do(images, term):
         def loss(params, networks, config, x0, *_):
-            nothing = jnp.float32(0)
-            signals = feedback.Signals(nothing, nothing, nothing)
+            zero = jnp.float32(0)
+            signals = feedback.Signals(zero, zero, zero)
             return optax.global_norm(params), closed_loop.LoopOutput({"term": term(x0)}, signals)
 
         monkeypatch.setattr(closed_loop, "closed_loop_loss", loss)
@@ -96,10 +96,10 @@ def watched_step(tiny, monkeypatch):
     return do
 
 
-def test_nan_in_one_micro_batch_is_seen(tiny, watched_step, images):
+def test_nan_in_one_micro_batch_is_in_the_scalars(tiny, watched_step, images):
     tiny.train.accumulate = 2
     images[0::2], images[1::2] = 0, 255
-    _, scalars = watched_step(images, lambda x0: jnp.log(x0.mean()))  # of -1, and of 1
+    _, scalars = watched_step(images, lambda x0: jnp.log(x0.mean()))  # the means are -1 and 1
     assert np.isnan(scalars["term"])
 
 

@@ -25,7 +25,7 @@ def test_importances_and_accuracy_match_scikit_learn(num_classes, decimals):
     theirs = GradientBoostingClassifier(random_state=0).fit(codes, labels)
     other_seed = GradientBoostingClassifier(random_state=1).fit(codes, labels)
     ours = boosting.fit(codes, labels, seed=0)
-    # Equally good splits are drawn at random in both: the importances may differ as scikit-learn's seeds do.
+    # Both choose at random between equally good splits: the importances may differ like those of scikit-learn's seeds.
     spread = np.abs(theirs.feature_importances_ - other_seed.feature_importances_).max()
     np.testing.assert_allclose(ours.importances, theirs.feature_importances_, atol=0.01 + spread)
     assert np.mean(boosting.predict(ours, codes) == theirs.predict(codes)) > 0.97
@@ -33,7 +33,7 @@ def test_importances_and_accuracy_match_scikit_learn(num_classes, decimals):
 
 
 def test_the_first_stage_is_scikit_learns_tree_for_tree(monkeypatch):
-    """No ties are left to chance in a few stages of continuous codes: every threshold and leaf is the same."""
+    """A few stages on continuous codes have no ties: all thresholds and leaves are equal."""
     monkeypatch.setattr(boosting, "NUM_STAGES", 3)
     codes, labels = problem(3, num=2000)
     theirs = GradientBoostingClassifier(n_estimators=3, random_state=0).fit(codes, labels)
@@ -55,7 +55,7 @@ def test_labels_keep_their_values_and_seeds_repeat():
 
 
 def test_equal_codes_share_the_importance():
-    """Of two copies of a code a draw picks one at every split, as scikit-learn does."""
+    """Each split chooses at random between two copies of a code, as in scikit-learn."""
     labels = np.random.RandomState(0).randint(6, size=600)
     noise = labels + 0.5 * np.random.RandomState(1).randn(600)
     importances = boosting.fit(np.stack([noise, noise], axis=1), labels, seed=0).importances
@@ -74,7 +74,7 @@ def test_codes_without_information_have_no_importance():
 
 
 def test_progress_and_the_sklearn_learner(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # elsewhere there is no bar
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # without a terminal there is no bar
     codes, labels = problem(2, num=100)
     factors = np.stack([labels, np.arange(100) % 3], axis=1)
     ours = dci(codes, factors, codes, factors, seed=0, progress=True)

@@ -1,4 +1,4 @@
-"""The content-tracking metric on decoders whose content is known, and on change maps made by hand."""
+"""The content-tracking metric on decoders with known content, and on given change maps."""
 
 import json
 from dataclasses import replace
@@ -69,11 +69,11 @@ def test_true_factors_score_high_and_all_parts_are_plain_json(true):
     assert 0 <= similarity.min() <= similarity.max() <= 1 + 1e-6
 
 
-def test_a_hue_moves_nothing_and_a_motion_has_its_speed():
+def test_a_hue_has_no_motion_and_a_motion_has_its_speed():
     tracked = measure(scene, CODES, np.eye(4), frames=5, span=1.0, grid=20)
     speed = np.linalg.norm(tracked.motion, axis=-1).mean(2)  # [M, K, P]
     assert np.percentile(speed[:, :2], 99) < 1.5
-    # The liveliest points are the disc's: 5 pixels of 64 a unit.
+    # The most active points are on the disc: 5 of 64 pixels per unit.
     for k, towards in ((2, (1, 0)), (3, (0, -1))):
         motion = tracked.motion[:, k].mean(1)
         fast = motion[np.linalg.norm(motion, axis=-1) > 4]
@@ -98,7 +98,7 @@ def test_a_copy_and_a_dead_direction_lower_the_score(true):
 
 
 def test_dead_directions_cannot_hide_a_copy():
-    """Directions that are similar to nothing must not raise the independence of the others."""
+    """Dead directions must not raise the independence of the others."""
     twice = content_tracking(scene, CODES, np.eye(4)[[0, 0]], **QUICK)
     padded = content_tracking(scene, CODES, np.concatenate([np.eye(4)[[0, 0]], np.zeros((6, 4))]), **QUICK)
     assert twice["score"] < 0.05
@@ -129,20 +129,20 @@ def test_a_full_turn_of_a_hue_is_consistent():
     assert min(part["consistency"] for part in result["directions"]) > 0.95
 
 
-def test_a_direction_that_does_one_thing_and_then_another_is_inconsistent():
-    def two_faced(codes, ids):
+def test_a_direction_with_different_steps_is_inconsistent():
+    def inconsistent_steps(codes, ids):
         return scene(np.concatenate([codes[:, :1].clip(0), -codes[:, :1].clip(None, 0), codes[:, 1:]], 1), ids)
 
-    result = content_tracking(two_faced, np.zeros((3, 3)), np.eye(3), **QUICK)
+    result = content_tracking(inconsistent_steps, np.zeros((3, 3)), np.eye(3), **QUICK)
     assert result["directions"][0]["consistency"] < 0.75 < result["directions"][1]["consistency"]
 
 
-def test_a_direction_that_does_another_thing_in_another_image_is_inconsistent():
-    def capricious(codes, ids):
+def test_a_direction_with_different_effects_in_two_images_is_inconsistent():
+    def inconsistent_images(codes, ids):
         odd = ids[:, None] % 2 == 1
         return scene(np.where(odd, codes[:, [1, 0, 2, 3]], codes), ids)
 
-    result = content_tracking(capricious, np.zeros((4, 4)), np.eye(4), **QUICK)
+    result = content_tracking(inconsistent_images, np.zeros((4, 4)), np.eye(4), **QUICK)
     assert result["directions"][0]["consistency"] < 0.75 < result["directions"][2]["consistency"]
 
 
@@ -163,8 +163,8 @@ def test_the_cosine_of_two_motions_is_the_squared_cosine_of_their_angle(degrees)
     assert summary["similarity"][0][1] == pytest.approx(np.cos(np.deg2rad(degrees)) ** 2, abs=1e-5)
 
 
-def test_the_score_of_maps_made_by_hand():
-    """Two directions recolour 3 and 4 of 25 cells, 2 of them shared: cosine 2 / sqrt(12), everything else perfect."""
+def test_the_score_of_given_maps():
+    """Two directions change the colour of 3 and 4 of 25 cells; 2 are shared. Cosine 2 / sqrt(12), else perfect."""
     colour = np.zeros((3, 2, 4, 25))
     colour[:, 0, :, [0, 1, 2]] = 1e4
     colour[:, 1, :, [1, 2, 3, 4]] = 1e4
@@ -173,7 +173,7 @@ def test_the_score_of_maps_made_by_hand():
     assert summary["consistency"] == pytest.approx(1, abs=1e-5)
     assert summary["independence"] == pytest.approx(independence, abs=1e-5)
     assert summary["score"] == pytest.approx(2 * independence / (1 + independence), abs=1e-5)
-    assert summary["high"] - summary["low"] == pytest.approx(0, abs=1e-6)  # three images alike
+    assert summary["high"] - summary["low"] == pytest.approx(0, abs=1e-6)  # three equal images
 
 
 def test_motion_and_recolouring_of_the_same_points_differ():
@@ -197,10 +197,10 @@ def test_the_interval_narrows_with_images():
     assert 0 < width["many"] < width["few"]
 
 
-def test_no_draw_of_the_bootstrap_repeats_a_single_image():
-    """Of two images half of all draws would; such a draw cannot say whether they agree."""
+def test_no_bootstrap_draw_repeats_a_single_image():
+    """With two images half of all draws would repeat one image. Such a draw cannot compare them."""
     colour = np.zeros((2, 2, 2, 25))
-    colour[0, 0, :, :5], colour[1, 0, :, 5:10] = 1e4, 1e4  # one direction, two places
+    colour[0, 0, :, :5], colour[1, 0, :, 5:10] = 1e4, 1e4  # one direction changes two different places
     colour[:, 1, :, 20:] = 1e4
     summary = by_hand(np.zeros((*colour.shape, 2)), colour).summary()
     assert summary["low"] == summary["score"] == summary["high"]
@@ -210,11 +210,11 @@ def test_no_draw_of_the_bootstrap_repeats_a_single_image():
     np.testing.assert_allclose(many.mean(0), 1, atol=0.06)
 
 
-def test_rounding_below_zero_is_no_nan():
+def test_rounding_below_zero_gives_no_nan():
     parts = _Parts(
-        steps=np.ones((2, 2)),
-        images=np.array([[[1, -1e-17], [-1e-17, 1]]] * 2),
-        rivals=np.zeros((2, 2, 2)),
+        step_cosines=np.ones((2, 2)),
+        image_cosines=np.array([[[1, -1e-17], [-1e-17, 1]]] * 2),
+        direction_cosines=np.zeros((2, 2, 2)),
         energy=np.ones((2, 2)),
     )
     found = parts.combine(np.ones(2))
@@ -222,7 +222,7 @@ def test_rounding_below_zero_is_no_nan():
     assert found["score"] == 0
 
 
-def test_opencv_has_its_threads_back():
+def test_opencv_threads_are_restored():
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
@@ -260,7 +260,7 @@ def test_decoders_of_bytes_greys_and_one_image():
     assert 0 < grey["score"] <= 1
 
 
-def test_the_decoder_is_told_the_image_and_always_gets_as_many_codes():
+def test_the_decoder_gets_image_ids_and_a_constant_number_of_codes():
     seen = []
 
     def decode(codes, ids):
@@ -271,7 +271,7 @@ def test_the_decoder_is_told_the_image_and_always_gets_as_many_codes():
     assert seen == [(1 + 3 * 4, {i}) for i in range(4)]
 
 
-def test_images_enter_as_unit_rgb():
+def test_images_become_unit_rgb():
     np.testing.assert_allclose(to_unit_rgb(np.full((1, 16, 16, 1), -1.0)), np.zeros((1, 16, 16, 3)))
     np.testing.assert_allclose(to_unit_rgb(np.full((1, 16, 16, 3), 255, np.uint8)), np.ones((1, 16, 16, 3)))
 

@@ -1,4 +1,4 @@
-"""Frechet distance in closed form, statistics in parts, resizing by hand."""
+"""Frechet distance in closed form, statistics over batches, resizing by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,13 +35,13 @@ def test_distance_in_two_dimensions_that_do_not_commute():
     assert fid.frechet_distance([0, 0], a, [3, 4], b) == pytest.approx(25 + np.trace(a + b) - 2 * root)
 
 
-def test_singular_covariances_have_no_distance_from_themselves():
+def test_singular_covariances_have_distance_zero_from_themselves():
     features = np.random.RandomState(0).randn(5, 30)  # rank 4
     statistics = fid.running_statistics([features])
     assert fid.fid(statistics, statistics) == pytest.approx(0, abs=1e-5)
 
 
-def test_distance_is_that_of_the_matrix_root():
+def test_distance_equals_that_of_the_matrix_root():
     draws = np.random.RandomState(0)
     a, b = (np.cov(draws.randn(40, 12), rowvar=False) for _ in range(2))
     expected = np.trace(a) + np.trace(b) - 2 * np.trace(scipy.linalg.sqrtm(a @ b)).real
@@ -50,7 +50,7 @@ def test_distance_is_that_of_the_matrix_root():
 
 @pytest.mark.parametrize("cosine", [0.0, 0.6, 1.0])
 def test_distance_of_covariances_of_rank_one(cosine):
-    """tr (u u^T v v^T)^(1/2) is |u . v|, also where the product is nilpotent and has no root."""
+    """tr (u u^T v v^T)^(1/2) is |u . v|, also if the product is nilpotent and has no root."""
     basis = np.linalg.qr(np.random.RandomState(0).randn(50, 2))[0]
     u, v = 3 * basis[:, 0], 2 * (cosine * basis[:, 0] + np.sqrt(1 - cosine**2) * basis[:, 1])
     distance = fid.frechet_distance(np.zeros(50), np.outer(u, u), np.zeros(50), np.outer(v, v))
@@ -69,7 +69,7 @@ def test_distance_of_fewer_images_than_features():
     assert fid.frechet_distance(np.zeros(60), a, np.zeros(60), 0 * b) == pytest.approx(np.sum(std1**2))
 
 
-def test_distance_needs_fitting_shapes():
+def test_shapes_must_fit():
     with pytest.raises(ValueError, match="two means"):
         fid.frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
 
@@ -103,8 +103,8 @@ def test_statistics_are_computed_once(tmp_path):
         fid.cached_statistics(tmp_path / "broken.npz", compute)
 
 
-def test_statistics_are_kept_through_epath(tmp_path):
-    """And so in buckets, too; here a folder that is not there stands for one."""
+def test_statistics_are_saved_through_epath(tmp_path):
+    """Statistics can be in a bucket; here a missing folder replaces the bucket."""
 
     def local(function, *paths, **options):
         return function(*(str(path).replace("/bucket", str(tmp_path)) for path in paths), **options)
@@ -119,8 +119,8 @@ def test_statistics_are_kept_through_epath(tmp_path):
 
 
 @pytest.mark.parametrize("resize", fid.RESIZES)
-def test_pixels_enter_the_network_between_minus_one_and_one(monkeypatch, resize):
-    """As clean-fid and the original FID have it, (x - 128) / 128 of 0 to 255."""
+def test_network_inputs_are_between_minus_one_and_one(monkeypatch, resize):
+    """The input is (x - 128) / 128 for x in 0 to 255, as in clean-fid and the original FID."""
     monkeypatch.setattr(fid.inception.InceptionV3, "apply", lambda self, variables, x: x.mean(axis=(1, 2)))
     features = fid.make_features({}, resize)
     levels = np.array([-1, 1, 0.5])
@@ -129,7 +129,7 @@ def test_pixels_enter_the_network_between_minus_one_and_one(monkeypatch, resize)
 
 
 def test_clean_resize_filters_before_it_drops_pixels():
-    """A checkerboard shrinks to its mean, where a filter without antialiasing would keep black or white."""
+    """A checkerboard shrinks to its mean. A filter without antialiasing would keep black or white."""
     board = 255.0 * np.indices((64, 64)).sum(axis=0)[..., None].repeat(3, axis=-1) % 510
     small = fid.clean_resize(board, 8)
     assert small.dtype == np.float32

@@ -1,4 +1,4 @@
-"""The Inception network: parameters, weights by name, and its features against torch-fidelity's network."""
+"""The Inception network: parameters, weights by name, and features compared with torch-fidelity's network."""
 
 import flax.traverse_util
 import jax
@@ -34,7 +34,7 @@ def state_dict(shapes):
 
 
 def test_parameters_are_those_of_the_published_network(shapes):
-    """torchvision's InceptionV3 without its auxiliary head has 23,834,568, of which the classifier 2,049,000."""
+    """torchvision's InceptionV3 without auxiliary head has 23,834,568; its classifier has 2,049,000 of them."""
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
     assert count == 23_834_568 - 2_049_000
     blocks = [block for block in shapes["params"] if block.startswith("Mixed")]
@@ -63,7 +63,7 @@ def test_every_name_and_shape_is_checked(state_dict, shapes):
     assert "Mixed_7c.branch_pool.bn.bias (5,) instead of (192,)" in str(error.value)
 
 
-def test_a_missing_or_unreadable_file_is_told(tmp_path):
+def test_a_missing_or_unreadable_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pt_inception-2015-12-05-6726825d.pth.*mseitzer/pytorch-fid"):
         inception.load_weights(tmp_path / "none.pth")
     (tmp_path / "bad.npz").write_bytes(b"no")
@@ -76,16 +76,16 @@ def test_a_missing_or_unreadable_file_is_told(tmp_path):
 
 @pytest.mark.slow
 def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
-    """A randomly initialised network, 64x48 images resized as TensorFlow does: equal to 1e-4 of the largest feature."""
+    """With random weights and 64x48 images, resized as in TensorFlow: equal to 1e-4 of the largest feature."""
     torch = pytest.importorskip("torch")
     theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     draws = torch.Generator().manual_seed(0)
-    # Their constructor reads a file; give it back the state that it just made.
+    # Their constructor reads a file; the patch returns the state that it has just created.
     monkeypatch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
     torch.save({}, tmp_path / "empty.pth")
     network = theirs.FeatureExtractorInceptionV3("inception", ["2048"], str(tmp_path / "empty.pth"))
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):  # deviations that keep activations of order 1
+        if isinstance(module, torch.nn.Conv2d):  # standard deviations that keep activations near 1
             torch.nn.init.kaiming_normal_(module.weight, generator=draws)
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1, generator=draws)

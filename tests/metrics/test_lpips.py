@@ -1,4 +1,4 @@
-"""LPIPS: invariants, weights by name, and the same network built of PyTorch's modules."""
+"""LPIPS: invariants, weights by name, and comparison with the same network in PyTorch."""
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ def images():
     return draws.uniform(-1, 1, (2, 2, 32, 40, 3)).astype(np.float32)
 
 
-def test_distance_is_zero_at_home_symmetric_and_grows(state_dict, images):
+def test_distance_is_zero_for_equal_images_symmetric_and_grows(state_dict, images):
     params = lpips.convert(state_dict)
     x, y = images
     np.testing.assert_allclose(distance(params, x, x), 0, atol=1e-12)
@@ -44,7 +44,7 @@ def test_distance_is_zero_at_home_symmetric_and_grows(state_dict, images):
     assert (near < far).all()
 
 
-def test_the_published_classifier_is_dropped_and_strangers_are_named(state_dict, images):
+def test_the_published_classifier_is_ignored_and_unknown_entries_are_named(state_dict, images):
     classifier = {"classifier.6.bias": np.zeros(1000, np.float32)}
     lpips.convert(state_dict | classifier)
     with pytest.raises(ValueError, match=r"1 missing: lin0\.model\.1\.weight; 1 not known: lin9"):
@@ -53,7 +53,7 @@ def test_the_published_classifier_is_dropped_and_strangers_are_named(state_dict,
         lpips.convert(state_dict | {"features.0.bias": np.zeros(3)})
 
 
-def test_weights_come_from_one_file_or_two(state_dict, tmp_path, images):
+def test_weights_are_in_one_file_or_two(state_dict, tmp_path, images):
     np.savez(tmp_path / "both.npz", **state_dict)
     np.savez(tmp_path / "alexnet.npz", **{n: a for n, a in state_dict.items() if n.startswith("features")})
     np.savez(tmp_path / "lin.npz", **{n: a for n, a in state_dict.items() if n.startswith("lin")})

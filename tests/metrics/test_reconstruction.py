@@ -48,7 +48,7 @@ def test_ssim_by_plain_loops(images):
 
 def test_ssim_of_equal_images_is_one_and_of_constants_is_known(images):
     np.testing.assert_allclose(metrics.ssim(images[0], images[0]), 1, atol=1e-5)
-    # White against black: only the luminance term's constant is left, at every pixel.
+    # White against black: at every pixel only the constant of the luminance term remains.
     black, white = -jnp.ones((1, 40, 40, 1)), jnp.ones((1, 40, 40, 1))
     middle = metrics.ssim(black, white)[0]
     assert 0 < middle < 0.02

@@ -1,7 +1,7 @@
-"""Every metric against disentanglement_lib 1.5: its functions' values on the arrays made here.
+"""Every metric against disentanglement_lib 1.5 on the same arrays.
 
-The numbers were computed once with the published wheel (numpy 2.4, scikit-learn 1.9) from `reference_arrays`. DCI's are
-means over three runs, since its boosting is not seeded there; the runs spread by up to 0.002.
+The numbers were computed once with the published wheel (numpy 2.4, scikit-learn 1.9) from `reference_arrays`. Those of
+DCI are means over three runs, because its boosting has no seed there; the runs differ by up to 0.002.
 """
 
 import numpy as np
@@ -105,7 +105,7 @@ def mixed(factors):
     return factors / UNIT @ np.random.RandomState(0).randn(3, 6)
 
 
-# Means over five seeds of disentanglement_lib on `mixed`; they spread by 0.001.
+# Means over five seeds of disentanglement_lib on `mixed`; the seeds differ by 0.001.
 def test_factor_vae_and_beta_vae_agree_over_seeds():
     sizes = {"num_train": 3000, "num_eval": 1500}
     vote = [
@@ -126,14 +126,14 @@ FLOORS = {
 
 
 def study_samples(sizes, seed):
-    """10,000 and 5,000 samples, as the study takes, of ten codes that mix the factors."""
+    """10,000 and 5,000 samples, as in the study, of ten codes that mix the factors."""
     mix, draws = np.random.RandomState(seed).randn(len(sizes), 10), np.random.RandomState(0)
     factors = np.stack([draws.randint(size, size=15_000) for size in sizes], axis=1)
     codes = factors / np.array(sizes) @ mix
     return codes[:10_000], factors[:10_000], codes[10_000:], factors[10_000:]
 
 
-# Scores of disentanglement_lib on the second mix above, on samples of its own.
+# Scores of disentanglement_lib for the second mix above, with its own samples.
 def test_a_random_mix_gives_the_floors_of_mig_and_sap():
     arrays = study_samples((10, 10, 10, 8, 4, 15), seed=1)
     assert metrics.mig(*arrays[:2])["mig"] == pytest.approx(0.107, abs=0.003)
@@ -157,6 +157,6 @@ def test_random_mixes_give_the_floors(sizes, seed):
     def represent(factors):
         return factors / np.array(sizes) @ mix
 
-    # 5,000 votes: standard error 0.006 in either score, and the majority classifier's own.
+    # 5,000 votes: the standard error of both scores is 0.006, plus that of the majority classifier.
     assert metrics.factor_vae(represent, sizes, seed=seed)["factor_vae"] == pytest.approx(floor, abs=0.02)
     assert metrics.beta_vae(represent, sizes, seed=seed)["beta_vae"] == pytest.approx(linear_floor, abs=0.015)

@@ -16,7 +16,7 @@ def identity(factors):
 
 def test_identity_codes_are_perfect():
     assert metrics.factor_vae(identity, SIZES, seed=0, **SMALL)["factor_vae"] == 1
-    # 300 points do not train the classifier to the end.
+    # 300 points are too few to train the classifier fully.
     assert metrics.beta_vae(identity, SIZES, seed=0, **SMALL)["beta_vae"] > 0.98
 
 
@@ -28,9 +28,9 @@ def test_codes_without_factors_score_at_chance():
     assert score["beta_vae"] == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_dead_and_faint_codes_are_pruned():
+def test_constant_and_faint_codes_are_pruned():
     def represent(factors):
-        faint = 0.01 * factors[:, :1] / 3  # deviation below 0.05, and the least varying of all
+        faint = 0.01 * factors[:, :1] / 3  # standard deviation below 0.05, the smallest of all
         return np.concatenate([factors, np.ones((len(factors), 2)), faint], axis=1)
 
     score = metrics.factor_vae(represent, SIZES, seed=0, **SMALL)
@@ -41,8 +41,8 @@ def test_dead_and_faint_codes_are_pruned():
     assert dead == {"factor_vae": 0.0, "factor_vae_train": 0.0, "num_active": 0.0}
 
 
-def test_factor_vae_saturates_on_a_rotation_where_it_should():
-    """Factors of two values each, rotated by 45 degrees: fixing one halves the variance of both codes alike."""
+def test_factor_vae_of_a_rotation_is_one_half():
+    """Two binary factors, rotated by 45 degrees: a fixed factor halves the variance of both codes."""
 
     def rotated(factors):
         return np.stack([factors[:, 0] + factors[:, 1], factors[:, 0] - factors[:, 1]], axis=1)
@@ -51,8 +51,8 @@ def test_factor_vae_saturates_on_a_rotation_where_it_should():
     assert score["factor_vae"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_batches_share_what_they_should():
-    """Whatever is sampled: in FactorVAE one factor is fixed a batch; in BetaVAE pairs agree in one that varies."""
+def test_batches_share_one_factor():
+    """FactorVAE fixes one factor in a batch. In BetaVAE a pair shares one factor, whose value varies between pairs."""
     batches = []
 
     def record(factors):

@@ -1,4 +1,4 @@
-"""Supervised metrics on codes whose scores are known, and against plain loops."""
+"""Supervised metrics on codes with known scores, and against simple loops."""
 
 import collections
 import math
@@ -22,7 +22,7 @@ def sample(seed, num, sizes=SIZES):
 
 @pytest.fixture
 def identity():
-    """Codes that are the factors themselves, and two codes that never vary."""
+    """Codes equal to the factors, and two codes that never vary."""
     train, test = sample(0, 1500), sample(1, 800)
     return tuple(array for f in (train, test) for array in (np.pad(f.astype(float), ((0, 0), (0, 2))), f))
 
@@ -45,7 +45,7 @@ def test_identity_codes_are_perfect(identity):
 
 
 def test_identity_codes_have_the_mig_of_independent_factors(identity):
-    # What is left of MIG below 1 is the chance dependence of the factors in the sample: about (a - 1)(b - 1) / 2N nats.
+    # MIG is below 1 because the factors of a sample depend on each other by chance: about (a - 1)(b - 1) / 2N nats.
     assert metrics.mig(*identity[:2])["mig"] == pytest.approx(1, abs=0.02)
 
 
@@ -58,7 +58,7 @@ def test_modularity_of_dead_codes_is_zero(identity):
 
 
 def test_one_code_for_each_of_two_factors_and_both_factors_in_one_code():
-    """DCI by hand: a code used for both of two balanced factors alike has D = 0, and each factor C = 1."""
+    """DCI by hand: a code used equally for two balanced factors has D = 0, and each factor has C = 1."""
     factors = np.stack(np.divmod(np.arange(400) % 4, 2), axis=1)
     code = np.stack([2 * factors[:, 0] + factors[:, 1], np.zeros(400)], axis=1).astype(float)
     scores = metrics.dci(code, factors, code, factors, seed=0)

@@ -1,4 +1,4 @@
-"""TAD by its four protocols: known cases, plain loops and the bias of the coarse curves."""
+"""TAD in its four protocols: known cases, simple loops and the bias of the coarse curves."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cldis_jax.metrics.tad import PROTOCOLS, _areas
 
 
 def sample(num=500, seed=0, shift=3.0):
-    """Three independent attributes; the first two shift a code each, the third none."""
+    """Three independent attributes. The first two shift one code each; the third shifts none."""
     draws = np.random.RandomState(seed)
     attributes = (draws.rand(num, 3) < 0.4).astype(int)
     codes = draws.randn(num, 4)
@@ -58,7 +58,7 @@ def coarse(step):
 @pytest.mark.parametrize(("protocol", "area"), [("exact", exact), ("nashae", coarse(0.01)), ("disdiff", coarse(0.1))])
 def test_protocols_by_plain_loops(protocol, area):
     codes, attributes = sample()
-    codes[:, 3] *= 0.01  # below the range that the coarse protocols look at
+    codes[:, 3] *= 0.01  # below the least range of the coarse protocols
     codes[:, 2] = np.round(codes[:, 2])  # ties
     ours = metrics.tad(codes, attributes, protocol)
     assert ours == by_loops(codes, attributes, area)

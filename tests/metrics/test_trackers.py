@@ -42,8 +42,8 @@ def test_follows_a_translation_both_ways_from_the_middle(name):
 
 
 @pytest.mark.parametrize("name", ["lk", "dis"])
-def test_colours_that_change_are_no_motion(name):
-    """Two flat regions whose hues run round in opposite senses: brightness flips at a border that stands still."""
+def test_changing_colours_are_no_motion(name):
+    """The hues of two flat regions change in opposite directions: brightness flips at a border that does not move."""
     frames = np.zeros((7, SIZE, SIZE, 3), np.uint8)
     for i, frame in enumerate(frames):
         for half, hue in ((frame[:, :64], 25 * i), (frame[:, 64:], 90 - 25 * i)):
@@ -57,7 +57,7 @@ def test_colours_that_change_are_no_motion(name):
     assert np.percentile(moved, 95) < 0.3
 
 
-def test_lucas_kanade_marks_what_has_no_texture_and_leaves_it_there():
+def test_lucas_kanade_marks_points_without_texture_and_keeps_their_position():
     frames = np.full((3, SIZE, SIZE, 3), 90, np.uint8)
     tracks, visible = trackers.make_tracker("lk")(frames, INNER)
     np.testing.assert_array_equal(visible, np.array([False, True, False])[:, None].repeat(len(INNER), 1))
@@ -65,7 +65,7 @@ def test_lucas_kanade_marks_what_has_no_texture_and_leaves_it_there():
 
 
 @pytest.mark.parametrize("name", ["lk", "dis"])
-def test_points_that_leave_the_frame_are_lost_for_good(name):
+def test_points_that_leave_the_frame_stay_lost(name):
     frames = np.stack([shifted(texture(), 6.0 * s, 0) for s in range(-2, 3)]).clip(0, 255).astype(np.uint8)
     points = np.array([[124.0, 60.0], [60.0, 60.0]], np.float32)
     tracks, visible = trackers.make_tracker(name)(frames, points)
@@ -98,14 +98,14 @@ def test_tapir_needs_its_checkpoint_and_its_package(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"nothing\.npy"):
         trackers.make_tracker("tapir", str(tmp_path / "nothing.npy"))
     (tmp_path / "weights.npy").touch()
-    monkeypatch.setitem(sys.modules, "tapnet.models", None)  # as if it were not installed, in part
+    monkeypatch.setitem(sys.modules, "tapnet.models", None)  # as if a part were not installed
     monkeypatch.setitem(sys.modules, "tapnet", types.ModuleType("tapnet"))
     with pytest.raises(ValueError, match=r"needs the package tapnet.* no module tapnet\.models"):
         trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))
 
 
 class StandIn:
-    """In place of TAPIR's network: moves every point by (2, 4) of TAPIR's pixels a frame and hides the first one."""
+    """Replaces TAPIR's network: moves every point by (2, 4) of TAPIR's pixels per frame and hides the first point."""
 
     settings: dict
 
@@ -115,7 +115,7 @@ class StandIn:
 
     def __call__(self, video, query_points, is_training, query_chunk_size):
         assert video.shape == (1, 5, 256, 256, 3)
-        assert isinstance(video, jax.core.Tracer)  # eagerly the network takes minutes
+        assert isinstance(video, jax.core.Tracer)  # without jit the network takes minutes
         assert range(0, query_points.shape[1], query_chunk_size)
         assert not is_training
         t, y, x = jnp.moveaxis(query_points[0], -1, 0)[..., None]
@@ -139,24 +139,24 @@ def save_weights(path, *modules: str) -> str:
     return str(path)
 
 
-def test_tapir_coordinates_go_there_and_back(tmp_path, tapnet):
+def test_tapir_coordinates_are_converted_and_converted_back(tmp_path, tapnet):
     tracks, visible = trackers.make_tracker("tapir", save_weights(tmp_path / "weights.npy"))(
         np.zeros((5, SIZE, SIZE, 3), np.uint8), INNER
     )
     assert StandIn.settings == {"bilinear_interp_with_depthwise_conv": False, "pyramid_level": 0}
-    expected = INNER + np.arange(-2, 3)[:, None, None] * np.array([1.0, 2.0])  # half of TAPIR's pixels at 128
+    expected = INNER + np.arange(-2, 3)[:, None, None] * np.array([1.0, 2.0])  # 128 pixels: half of TAPIR's resolution
     np.testing.assert_allclose(tracks, expected, atol=1e-4)
     np.testing.assert_array_equal(visible[0], np.arange(len(INNER)) > 0)
 
 
-def test_bootstapir_is_told_by_its_weights(tmp_path, tapnet):
+def test_bootstapir_is_recognised_by_its_weights(tmp_path, tapnet):
     path = save_weights(tmp_path / "weights.npy", "extra_convs/conv2_d")
     trackers.make_tracker("tapir", path)(np.zeros((5, SIZE, SIZE, 3), np.uint8), INNER)
     assert {"pyramid_level": 1, "extra_convs": True, "softmax_temperature": 10}.items() <= StandIn.settings.items()
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x04broken"])
-def test_a_damaged_checkpoint_of_tapir_is_one_line(tmp_path, tapnet, content):
+def test_a_damaged_checkpoint_of_tapir_is_an_error_in_one_line(tmp_path, tapnet, content):
     (tmp_path / "weights.npy").write_bytes(content)
     with pytest.raises(ValueError, match=r"--tapir_checkpoint: .*weights\.npy is not a checkpoint of TAPIR"):
         trackers.make_tracker("tapir", str(tmp_path / "weights.npy"))

@@ -1,4 +1,4 @@
-"""UDR on models whose agreement is known."""
+"""UDR on models with known agreement."""
 
 import itertools
 
@@ -16,9 +16,9 @@ def codes():
 
 def test_permuted_scaled_and_flipped_models_agree(codes):
     other = 3 * codes[:, [2, 0, 3, 1]] * np.array([1, -1, 1, -1]) + 5
-    # Lasso shrinks the one coefficient of standardised codes from 1 to 1 - alpha.
+    # Lasso shrinks the only coefficient of standardised codes from 1 to 1 - alpha.
     assert metrics.udr([codes, other])["udr"] == pytest.approx(0.9, abs=0.03)
-    # Chance correlations of 4 independent codes in 1,000 samples cost a few hundredths.
+    # Chance correlations of 4 independent codes in 1,000 samples lower the score by a few hundredths.
     assert metrics.udr([codes, other], correlation="spearman")["udr"] == pytest.approx(1, abs=0.12)
 
 

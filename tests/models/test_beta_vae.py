@@ -1,4 +1,4 @@
-"""The beta-VAE: its convolutions against XLA's own strided ones, sizes, parameter counts, initial law."""
+"""The beta-VAE: its convolutions against XLA's strided ones, sizes, parameter counts, initialisation."""
 
 import functools
 
@@ -32,9 +32,9 @@ def test_strided_conv_is_the_4x4_convolution_of_stride_2():
 
 
 def transposed(params, x, features):
-    """The bias and 4x4 kernel [4, 4, features, C], of the convolution that the layer transposes."""
+    """(bias, 4x4 kernel [4, 4, features, C]) of the convolution that the layer transposes."""
     kernel = params["params"]["Conv_0"]["kernel"].reshape(2, 2, x.shape[-1], 2, 2, features)
-    # Output rows 2i - 1 + k come from input row i: the padded 2x2 window turns, so that tap a is row 1 - a of the 4x4.
+    # Output rows 2i - 1 + k come from input row i. The 2x2 window is flipped: tap a is row 1 - a of the 4x4 kernel.
     return params["params"]["bias"], rearrange(kernel[::-1, ::-1], "h w c p q o -> (h p) (w q) o c")
 
 
@@ -58,9 +58,9 @@ def test_strided_conv_transpose_is_xlas_transposed_convolution():
 
 
 @pytest.mark.parametrize("module", [StridedConv(64), StridedConvTranspose(64)])
-def test_convolutions_start_by_the_law_of_he(module):
+def test_convolutions_have_he_initialisation(module):
     params = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 16)))["params"]
-    fan_in = 16 * 16 if isinstance(module, StridedConv) else 4 * 16  # of 4x4 inputs, and of the 2x2 that an output sees
+    fan_in = 16 * 16 if isinstance(module, StridedConv) else 4 * 16  # 4x4 inputs, or the 2x2 inputs of one output
     kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
     biases = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 1]
     assert len(kernels) == len(biases) == 1
@@ -69,13 +69,13 @@ def test_convolutions_start_by_the_law_of_he(module):
 
 
 def test_the_signal_reaches_the_latent_and_the_pixels():
-    """A code that starts near its mean for every image leaves most units dead; see the module's docstring."""
+    """If a code starts near its mean for every image, most units stay inactive; see the module's docstring."""
     vae = BetaVAE(image_size=32, channels=3, latent_dim=10)
-    x = jax.random.uniform(jax.random.key(0), (64, 3), minval=-1, maxval=1)  # 64 images, a colour each
+    x = jax.random.uniform(jax.random.key(0), (64, 3), minval=-1, maxval=1)  # 64 images of one colour each
     x = jnp.broadcast_to(x[:, None, None], (64, 32, 32, 3))
     params = jax.jit(vae.init)(jax.random.key(1), x)
     mean, _ = jax.jit(functools.partial(vae.apply, method="encode"))(params, x)
-    assert jnp.median(mean.std(axis=0)) > 0.2  # .001 by PyTorch's default law
+    assert jnp.median(mean.std(axis=0)) > 0.2  # .001 with PyTorch's default initialisation
     z = jax.random.normal(jax.random.key(2), (64, 10))
     assert jax.jit(functools.partial(vae.apply, method="decode"))(params, z).std(axis=0).mean() > 0.3
 
@@ -93,7 +93,7 @@ def test_the_standard_network_of_64_pixels_layer_by_layer():
     vae = BetaVAE(image_size=64, channels=3, latent_dim=10)
     shapes = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
-    assert counts == {  # weights + biases, of 4x4 convolutions and fully connected layers
+    assert counts == {  # weights + biases of 4x4 convolutions and dense layers
         "encoder_convs_0": 16 * 3 * 32 + 32,
         "encoder_convs_1": 16 * 32 * 32 + 32,
         "encoder_convs_2": 16 * 32 * 64 + 64,
@@ -135,7 +135,7 @@ def test_bfloat16_stays_close_to_float32():
 
 
 def test_raw_output_may_leave_the_image_range():
-    """Logits or means: no squashing function belongs to the network."""
+    """The output is logits or means, without an activation function."""
     vae = BetaVAE(16, 3, 4, 8, 16)
     params = jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     shifted = jax.tree.map(lambda leaf: leaf, params)

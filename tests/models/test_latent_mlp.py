@@ -1,4 +1,4 @@
-"""The latent prior's MLP: published sizes, and its layers against the formulas in NumPy."""
+"""The MLP of the latent prior: published sizes, and its layers against formulas in NumPy."""
 
 import jax
 import jax.numpy as jnp

@@ -15,13 +15,13 @@ def random(seed, *shape):
 
 
 def randomised(params, seed=9):
-    """All parameters random and of order one, those that start at zero too."""
+    """Make all parameters random and of order one, also those that start at zero."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: jnp.asarray(0.4 * rng.normal(size=leaf.shape), jnp.float32), params)
 
 
 def init(module, *inputs, **static):
-    """Random parameters as jnp, and the same ones as float64 NumPy, the inner `layer` taken off."""
+    """(random parameters, the same as float64 NumPy without the inner `layer`)."""
     params = randomised(jax.eval_shape(functools.partial(module.init, **static), jax.random.key(0), *inputs)["params"])
     return params, {name: jax.tree.map(lambda p: np.asarray(p, np.float64), p["layer"]) for name, p in params.items()}
 
@@ -42,7 +42,7 @@ def conv3x3(layer, x):
 
 
 def group_norm(x, groups, layer=None, eps=1e-5):
-    """PyTorch's formula: biased variance over a group's channels and all positions."""
+    """PyTorch's formula, with the biased variance over all positions and the channels of a group."""
     batch, height, width, channels = x.shape
     grouped = np.asarray(x, np.float64).reshape(batch, height * width, groups, channels // groups)
     mean = grouped.mean(axis=(1, 3), keepdims=True)
@@ -65,12 +65,14 @@ RESIZE = {None: lambda x: x, "down": pooled, "up": doubled}
 @pytest.mark.parametrize(
     ("module", "shape", "fan_in"), [(layers.Dense(96), (64,), 64), (layers.Conv3x3(96), (4, 4, 8), 72)]
 )
-def test_weights_and_biases_start_uniform_as_in_pytorch(module, shape, fan_in):
+def test_weights_and_biases_are_initialised_as_in_pytorch(module, shape, fan_in):
     params = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["layer"]
     for leaf in params.values():
         assert jnp.abs(leaf).max() <= fan_in**-0.5
         assert jnp.abs(leaf).max() > 0.9 * fan_in**-0.5
-        np.testing.assert_allclose(leaf.std(), (3 * fan_in) ** -0.5, rtol=0.15)  # variance of the uniform law
+        np.testing.assert_allclose(
+            leaf.std(), (3 * fan_in) ** -0.5, rtol=0.15
+        )  # standard deviation of the uniform distribution
 
 
 @pytest.mark.parametrize("module", [layers.Dense(4, zero=True), layers.Conv3x3(4, zero=True)])
@@ -88,7 +90,7 @@ def test_group_norm_is_pytorchs(channels, groups):
 
 
 def test_group_norms_epsilon_is_1e_5():
-    x = 1e-3 * random(1, 1, 4, 4, 64)  # variance 1e-6: the epsilon decides the scale
+    x = 1e-3 * random(1, 1, 4, 4, 64)  # variance 1e-6, so that epsilon matters
     actual, _ = layers.GroupNorm().init_with_output(jax.random.key(0), x)
     np.testing.assert_allclose(actual, group_norm(x, 32), atol=1e-4)
     assert np.abs(actual - group_norm(x, 32, eps=1e-6)).max() > 0.1
@@ -144,7 +146,7 @@ def test_res_block_equals_the_formulas(resize, with_z, features):
 
 @pytest.mark.parametrize("resize", [None, "down"])
 @pytest.mark.parametrize("features", [8, 16])
-def test_encoder_block_is_one_convolution_beside_the_skip(resize, features):
+def test_encoder_block_is_one_convolution_plus_the_skip(resize, features):
     x = random(1, 2, 4, 4, 8)
     block = layers.EncoderBlock(features, resize)
     params, p = init(block, x)
@@ -198,7 +200,7 @@ def test_cross_attention_equals_the_formula(heads):
 
 
 def test_attention_softmax_is_float32_under_bfloat16():
-    """1,024 equal logits: bfloat16 sums of 1/1024 would stall far below the mean's weight of 1."""
+    """1,024 equal logits: a bfloat16 sum of weights 1/1024 would be far below 1."""
     q = k = jnp.zeros((1, 1024, 1, 4), jnp.bfloat16)
     out = layers.attend(q, k, jnp.ones_like(q))
     assert out.dtype == jnp.bfloat16
@@ -232,7 +234,7 @@ def test_token_mlp_equals_the_formula():
     module = layers.ScalarTokens(token_dim=3)
     z = random(1, 2, 5)
     params = randomised(jax.eval_shape(module.init, jax.random.key(0), z)["params"])
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[4], params["mlp"])  # the last scalar's own weights
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[4], params["mlp"])  # the weights of the last scalar
     h = np.asarray(z, np.float64)[:, 4:]
     for i, width in enumerate((64, 128, 3)):
         h = linear(p[f"dense_{i}"]["layer"], h)
@@ -241,7 +243,7 @@ def test_token_mlp_equals_the_formula():
     np.testing.assert_allclose(jax.jit(module.apply)({"params": params}, z)[:, 4], h, rtol=1e-3, atol=1e-3)
 
 
-def test_patches_are_pixels_in_row_order_and_come_back():
+def test_patches_are_pixels_in_row_order_and_invertible():
     x = jnp.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
     patches = layers.to_patches(x, 2)
     assert patches.shape == (2, 2, 3, 12)

@@ -1,4 +1,4 @@
-"""Networks from configs: the published parameter counts, branches that are off, sizes that don't fit."""
+"""Networks from configs: published parameter counts, branches of weight 0, sizes that don't fit."""
 
 import importlib
 
@@ -8,7 +8,7 @@ import pytest
 
 from cldis_jax import models
 
-PUBLISHED = {  # U-Net and semantic encoder; the sums are those of the released networks
+PUBLISHED = {  # (U-Net, semantic encoder); the sums are those of the released networks
     "celeba64": (71_518_723, 19_320_512),
     "ffhq128": (103_871_619, 24_673_536),
     "horse128": (103_871_619, 24_673_536),
@@ -36,7 +36,7 @@ def test_parameter_counts_equal_the_published_ones(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_diffae_configs_hold_the_published_recipe(name):
+def test_diffae_configs_have_the_published_recipe(name):
     config = importlib.import_module(f"cldis_jax.configs.diffae_{name}").get_config()
     assert config.data.batch_size == (64 if name == "ffhq256" else 128)
     assert config.data.image_size == int(name[-3:].lstrip("abq"))
@@ -104,7 +104,7 @@ def test_parameters_of_one_network_do_not_depend_on_the_others(tiny):
 )
 def test_sizes_that_do_not_fit_are_named(tiny, changes, message):
     if message and "diffusion.weight" not in changes and "vae.hidden_dim" not in changes:
-        tiny.vae.weight = 0.0  # so that the message is the U-Net's or the encoder's own
+        tiny.vae.weight = 0.0  # so that the VAE's check does not come first
     tiny.update_from_flattened_dict(changes)
     if message is None:
         models.validate(tiny)

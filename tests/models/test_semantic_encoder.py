@@ -1,4 +1,4 @@
-"""The semantic encoder: its blocks, its initial law, its switches."""
+"""The semantic encoder: its blocks, initialisation and options."""
 
 import functools
 
@@ -48,14 +48,14 @@ def test_only_attention_starts_at_zero():
             assert (leaf == 0).all() == (path[-3] == "project"), path
 
 
-def test_blocks_hold_one_convolution():
+def test_blocks_have_one_convolution():
     params = initialised(encoder())["params"]
     blocks = [set(tree) for name, tree in params.items() if "block" in name or name.endswith("down")]
     assert len(blocks) == 5
     assert all(block <= {"norm_in", "conv_in", "skip"} for block in blocks)
 
 
-def test_z_is_a_linear_read_out_of_the_mean_over_positions():
+def test_z_is_linear_in_the_mean_over_positions():
     module = encoder()
     params = initialised(module)
     z, captured = jax.jit(functools.partial(module.apply, capture_intermediates=True))(params, X)
@@ -99,5 +99,5 @@ def test_standardized_z_has_mean_0_and_variance_1():
     np.testing.assert_allclose(module.apply({"params": standardized}, x), expected, atol=1e-3)
     kept = flatten_dict({name: layer for name, layer in params.items() if name != "head"})
     assert all((flatten_dict(standardized)[name] == value).all() for name, value in kept.items())
-    for same in (np.zeros((4, 5)), z[:1]):  # nothing to divide by
+    for same in (np.zeros((4, 5)), z[:1]):  # standard deviation 0
         assert all(jnp.isfinite(value).all() for value in flatten_dict(standardize(params, same)).values())

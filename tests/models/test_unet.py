@@ -1,4 +1,4 @@
-"""The U-Net: what it starts as, what reaches it, where attention stands, and its switches."""
+"""The U-Net: its initial output, the effects of its inputs, the places of attention, and its options."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def unet(**changes):
 
 @pytest.fixture(scope="module", params=CONDITIONINGS)
 def model(request):
-    """(conditioning, module, fresh parameters); the compiled initialisation serves several tests."""
+    """(conditioning, module, initial parameters). Several tests share the compiled initialisation."""
     module = unet(conditioning=request.param)
     return request.param, module, jax.jit(module.init)(jax.random.key(2), X, T, Z)
 
@@ -41,7 +41,7 @@ def test_output_is_exactly_zero_at_the_start(model, apply):
 
 
 def test_what_starts_at_zero_and_what_uniform(model):
-    """Zero: the last convolution of each residual block, each attention's projection, the head. Else PyTorch's law."""
+    """Zero: the last convolution of each residual block, the projection of each attention, the head. Else uniform."""
     _, _, params = model
     for path, leaf in flatten_dict(params["params"]).items():
         module = path[-3]
@@ -56,7 +56,7 @@ def test_what_starts_at_zero_and_what_uniform(model):
             assert 0.5 * bound < jnp.abs(leaf).max() <= bound, path
 
 
-def test_z_has_no_gradient_at_the_start_and_one_in_every_coordinate_later(model):
+def test_z_has_no_gradient_at_the_start_but_later_in_every_coordinate(model):
     _, module, params = model
     gradient = jax.jit(jax.grad(lambda z, params: (module.apply(params, X, T, z) * X).sum()))
     assert (gradient(Z, params) == 0).all()
@@ -78,7 +78,7 @@ def test_time_matters_and_may_be_integer_or_real(model, apply):
     assert jnp.abs(out - apply(params, X, T + 100, Z)).max() > 1e-2
 
 
-def test_dropout_acts_in_training_alone(model):
+def test_dropout_acts_only_in_training(model):
     _, module, params = model
     params = random_params.draw(params)
     apply = jax.jit(module.apply, static_argnames="train")
@@ -149,7 +149,7 @@ def test_adagn_scales_by_z_in_every_residual_block():
     assert not any(name.endswith("cross") for name in params)
 
 
-def test_cross_attention_stands_at_the_inner_resolutions_and_replaces_z_in_adagn():
+def test_cross_attention_is_at_the_inner_resolutions_and_replaces_z_in_adagn():
     params = shapes_of(
         unet(conditioning="cross_attention", channel_multipliers=(1, 2, 2), attention_resolutions=(8,)), 16
     )
@@ -162,8 +162,8 @@ def test_cross_attention_stands_at_the_inner_resolutions_and_replaces_z_in_adagn
     }
 
 
-def test_skips_join_last_in_first_out():
-    """Input widths of the decoder's blocks: the features so far beside the skip that matches in size."""
+def test_skips_are_last_in_first_out():
+    """Input widths of the decoder blocks: the features plus the skip of the same size."""
     params = shapes_of(unet(channel_multipliers=(1, 2, 4)), 16)
     widths = {
         name: params[name]["conv_in"]["layer"]["kernel"].shape[2]
@@ -172,7 +172,7 @@ def test_skips_join_last_in_first_out():
     }
     assert widths == {
         "up_2_block_0": 32 + 32,
-        "up_2_block_1": 32 + 16,  # the halving's output
+        "up_2_block_1": 32 + 16,  # the output of the halving block
         "up_2_up": 32,
         "up_1_block_0": 32 + 16,
         "up_1_block_1": 16 + 8,
@@ -182,13 +182,13 @@ def test_skips_join_last_in_first_out():
     }
 
 
-def test_patches_enter_before_the_stem_and_leave_after_the_head():
+def test_patches_are_made_before_the_stem_and_undone_after_the_head():
     module = unet(patch_size=2)
     params = random_params.draw(jax.eval_shape(module.init, jax.random.key(0), X, T, Z))
     assert params["params"]["stem"]["layer"]["kernel"].shape == (3, 3, 12, 8)
     head = params["params"]["head"]["layer"]
     assert head["kernel"].shape == (3, 3, 8, 12)
     head["kernel"] = np.zeros_like(head["kernel"])
-    head["bias"] = np.arange(12.0, dtype=np.float32)  # over (row, column, colour) of a patch
+    head["bias"] = np.arange(12.0, dtype=np.float32)  # index of (row, column, colour) in a patch
     out = jax.jit(module.apply)(params, X, T, Z)
     np.testing.assert_array_equal(out, np.tile(np.arange(12.0).reshape(1, 2, 2, 3), (2, 4, 4, 1)))

@@ -1,4 +1,4 @@
-"""The probe's distances against independent formulas, the factor share by hand, and that the probe learns to read."""
+"""The distances of the probe against independent formulas, the factor share by hand, and the training of the probe."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ class Bars(Source):
         return images
 
 
-def test_probe_learns_keeps_and_notices(tmp_path):
+def test_probe_learns_is_reused_and_detects_changes(tmp_path):
     source = Bars()
     probe = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=120)
     np.testing.assert_array_equal(factor_probe.tested_accuracy(probe, source, np.arange(12)), [1, 1])
@@ -86,7 +86,7 @@ def test_probe_learns_keeps_and_notices(tmp_path):
     assert grey < 0.1
 
 
-def test_a_probe_of_other_settings_is_not_taken(tmp_path, monkeypatch):
+def test_a_probe_of_other_settings_is_not_used(tmp_path, monkeypatch):
     trained = []
 
     def train(source, indices, *, steps, seed):

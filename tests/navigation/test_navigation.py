@@ -1,4 +1,4 @@
-"""Navigation's maths, and that it finds directions that are known: a generator whose rotated latents move bars."""
+"""The formulas of Navigation, and the recovery of known directions: a generator whose rotated latents move gratings."""
 
 import functools
 
@@ -26,9 +26,9 @@ def small_config(**fields):
 
 
 def gratings(rotation):
-    """A decoder in which column i of `rotation` [d, d] moves the grating in strip i of the image, and nothing else.
+    """A decoder in which column i of `rotation` [d, d] moves only the grating in strip i of the image.
 
-    x_T decides which way, so that two directions which move the same strips, in other proportions of sign, look alike.
+    x_T gives the sign of the motion. Directions that move the same strips with other signs therefore look alike.
     """
 
     def decode(z, x_T):
@@ -57,12 +57,12 @@ def test_recovers_known_directions():
         def overlaps(state, known=known):
             return np.abs(known.T @ np.asarray(navigation_method.direction_matrix(config, state.params["directions"])))
 
-        assert overlaps(state).max(axis=0).min() < 0.75  # the start knows nothing of them
+        assert overlaps(state).max(axis=0).min() < 0.75  # the initial directions are far from the known ones
         for _ in range(250):
             state, scalars = step(jnp.asarray(known), state)
         found = overlaps(state)
         assert (found.max(axis=0) > 0.9).all()
-        assert sorted(found.argmax(axis=0)) == list(range(DIM))  # each once: up to sign and order
+        assert sorted(found.argmax(axis=0)) == list(range(DIM))  # each once, up to sign and order
         assert scalars["accuracy"] > 0.8
 
 
@@ -72,7 +72,7 @@ def test_ortho_is_a_rotation_and_keeps_its_first_columns():
     A = np.asarray(navigation_method.direction_matrix(config, S))
     assert A.shape == (6, 4)
     np.testing.assert_allclose(A.T @ A, np.eye(4), atol=1e-5)
-    # Reference: the exponential of a skew matrix by its eigenvalues, in float64.
+    # Reference: the exponential of a skew-symmetric matrix from its eigenvalues, in float64.
     skew = np.asarray(S - S.T, np.float64)
     values, vectors = np.linalg.eig(skew)
     reference = (vectors * np.exp(values)) @ np.linalg.inv(vectors)
@@ -87,13 +87,13 @@ def test_unit_columns_have_length_one_and_may_outnumber_the_dimensions():
 
 
 @pytest.mark.parametrize("basis", ["ortho", "unit", "identity"])
-def test_a_start_at_the_axes(basis):
+def test_initial_directions_at_the_axes(basis):
     config = small_config(basis=basis, start="axes", num_directions=2)
     A = navigation_method.direction_matrix(config, navigation_method.init_directions(config, 3, jax.random.key(0)))
     np.testing.assert_allclose(A, np.eye(3)[:, :2], atol=1e-6)
 
 
-def test_identity_is_not_learnt():
+def test_the_identity_basis_is_not_trained():
     config = small_config(basis="identity")
     reconstructor = navigation_method.make_reconstructor(config)
     state = jax.jit(lambda: navigation_method.create_state(config, reconstructor, DIM, IMAGE))()
@@ -117,8 +117,8 @@ def test_shifts_are_in_range_and_use_both_signs_and_every_direction():
     assert set(np.unique(shifts.z)) == {0, 1, 2, 3, 4}
 
 
-class Reader:
-    """A reconstructor whose answers are read off the pair: pixel (0, 0) of x' - x, in a known place."""
+class FixedReconstructor:
+    """A reconstructor that returns pixel (0, 0) of x' - x as the shift."""
 
     def apply(self, variables, pairs):
         moved = pairs[:, 0, 0, 1] - pairs[:, 0, 0, 0]
@@ -137,8 +137,8 @@ def test_loss_is_cross_entropy_and_a_quarter_of_the_shift_error():
         return jnp.broadcast_to(z.sum(-1)[:, None, None, None], (len(z), 2, 2, 1))
 
     params = {"directions": jnp.eye(DIM), "reconstructor": {}}
-    loss, scalars = navigation_method.navigation_loss(params, config, decode, Reader(), SCALES, shifts)
-    # z' = z + scales_k eps_k e_k; the reader answers scales_k eps_k.
+    loss, scalars = navigation_method.navigation_loss(params, config, decode, FixedReconstructor(), SCALES, shifts)
+    # z' = z + scales_k eps_k e_k; the stand-in returns scales_k eps_k.
     np.testing.assert_allclose(seen[0][1::2], np.diag(np.asarray(SCALES * eps)))
     np.testing.assert_array_equal(seen[0][::2], 0)
     error = np.mean(np.abs(np.array([0.5, -2.0, 8.0]) - np.array([1.0, -2.0, 4.0])))
@@ -146,7 +146,7 @@ def test_loss_is_cross_entropy_and_a_quarter_of_the_shift_error():
     np.testing.assert_allclose(loss, np.log(3) + 0.25 * error, rtol=1e-6)
 
 
-def test_both_of_a_pair_see_the_same_x_T():
+def test_both_images_of_a_pair_have_the_same_x_T():
     config = small_config()
     seen = []
 
@@ -156,7 +156,7 @@ def test_both_of_a_pair_see_the_same_x_T():
 
     params = {"directions": jnp.eye(DIM), "reconstructor": {}}
     shifts = navigation_method.draw_shifts(config, jnp.zeros((4, DIM)), IMAGE, jax.random.key(0))
-    navigation_method.reconstruct(params, config, decode, Reader(), SCALES, shifts)
+    navigation_method.reconstruct(params, config, decode, FixedReconstructor(), SCALES, shifts)
     np.testing.assert_array_equal(seen[0][::2], seen[0][1::2])
     assert np.abs(seen[0][0] - seen[0][2]).max() > 0.1
 

@@ -1,4 +1,4 @@
-"""What `describe` prints: the size and cost of a config, and its departures from a preset."""
+"""The output of `describe`: the size and cost of a config, and its differences from a preset."""
 
 import importlib
 import subprocess
@@ -42,7 +42,7 @@ def test_describe_counts_what_a_state_holds(tiny):
 
 @pytest.mark.slow
 def test_describe_counts_parameters_bytes_and_flops():
-    """Diff-AE's celeba64: its published counts; float32 parameters, EMA and two Adam moments; 6 FLOPs a MAC."""
+    """Diff-AE's celeba64 has its published counts. State: parameters, EMA, two Adam moments. 6 FLOPs per MAC."""
     facts = description.describe(diffae_celeba64.get_config(), 4)
     assert facts["parameters"] == {
         "unet": 71_518_723,
@@ -51,7 +51,7 @@ def test_describe_counts_parameters_bytes_and_flops():
         "total": 90_839_235,
     }
     assert facts["state_bytes"] == pytest.approx(16 * 90_839_235, rel=1e-3)
-    # 89 GFLOP with every tap of every convolution; taps that fall on padding do not count.
+    # 89 GFLOP include taps of convolutions on padding, which the function does not count.
     assert facts["flops_per_image"] == pytest.approx(89e9, rel=0.08)
     assert facts["local_batch"] == 32
 

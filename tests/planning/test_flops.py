@@ -1,4 +1,4 @@
-"""FLOPs from a jaxpr are those that XLA's cost analysis counts."""
+"""FLOPs from a jaxpr equal those of XLA's cost analysis."""
 
 import jax
 import jax.numpy as jnp
@@ -46,14 +46,14 @@ def test_operations(function, arguments):
     assert counted == pytest.approx(by_xla(function, *arguments), rel=0.01)
 
 
-def test_a_loop_counts_every_round():
+def test_a_loop_counts_every_iteration():
     def function(x):
         return jax.lax.scan(lambda x, _: (x * 2, None), x, length=5)[0]
 
     assert flops.per_example(function, BATCH, shape(BATCH, 100)) == 500
 
 
-def test_what_the_batch_does_once_does_not_count():
+def test_operations_once_per_batch_do_not_count():
     assert flops.per_example(lambda x, w: x * (w @ w).sum(), BATCH, shape(BATCH, 10), shape(64, 64)) == 10
 
 
@@ -89,7 +89,7 @@ def test_the_training_step_of_a_config(argument):
     assert cost.training_flops_per_image(config) == pytest.approx(training_flops_by_xla(config), rel=0.01)
 
 
-def test_the_config_is_left_as_it_is(tiny):
+def test_the_config_does_not_change(tiny):
     before = tiny.to_json()
     cost.training_flops_per_image(tiny)
     assert tiny.to_json() == before

@@ -1,4 +1,4 @@
-"""Collectives, donation and buffers are read from a program's text."""
+"""Collectives, donated arguments and buffers are parsed from the text of a program."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import pytest
 
 from cldis_jax.planning import hlo
 
-# A loop of three rounds around an all-reduce, an asynchronous all-gather, a fused reduce-scatter, two donated arrays.
+# A loop of three iterations with an all-reduce; an asynchronous all-gather, a fused reduce-scatter, two donated arrays.
 TEXT = """\
 HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-alias), {1}: (2, {}, may-alias) }, rest={}
 
@@ -84,8 +84,8 @@ def test_collectives_by_kind():
         ("%true = pred[]{:T(512)} constant(true)", 1),
     ],
 )
-def test_rounds_of_a_loop_that_only_its_condition_knows(root, trips):
-    """As a TPU's compiler writes it."""
+def test_iterations_of_a_loop_from_its_condition(root, trips):
+    """In the form of the TPU compiler."""
     text = TEXT.replace('backend_config={"known_trip_count":{"n":"3"}}', "")
     bound = "%i = s32[]{:T(128)} get-tuple-element(%c), index=0\n  %n = s32[]{:T(128)} constant(7)"
     text = text.replace("ROOT %true = pred[]{:T(512)} constant(true)", f"{bound}\n  ROOT {root}")
@@ -115,7 +115,7 @@ def test_a_program_of_this_version_of_jax():
     assert module.largest_buffers(1)[0][0] == 32 * 32 * 4
 
 
-def test_buffers_of_a_loops_body_are_seen():
+def test_buffers_of_a_loop_body_are_listed():
     def step(x):
         return jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(jnp.outer(x, x)) @ x, x)
 

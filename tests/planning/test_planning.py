@@ -1,4 +1,4 @@
-"""Slices by name, errors in one line, and a small step compiled for TPUs (with the extra [tpu])."""
+"""Slices by name, errors in one line, and a small training step compiled for TPUs (with the extra [tpu])."""
 
 import json
 import subprocess
@@ -54,9 +54,9 @@ def test_unknown_slices_in_one_line(name, message):
     assert repr(name) in str(caught.value)
 
 
-def test_generations_differ_as_the_datasheets_say():
+def test_chip_generations_match_the_datasheets():
     assert CHIPS["v5p"].hbm_bytes > CHIPS["v6e"].hbm_bytes > CHIPS["v5e"].hbm_bytes
-    for chip in CHIPS.values():  # FLOPs that a byte from memory must be worth: between one and six hundred
+    for chip in CHIPS.values():  # FLOPs per byte of memory traffic: between one and six hundred
         assert 100 < chip.peak_flops / chip.hbm_bandwidth < 600
 
 
@@ -70,7 +70,7 @@ def test_missing_libtpu_names_the_extra(monkeypatch):
     ("field", "value", "message"),
     [("data.batch_size", 6, "not divisible by the 4 devices"), ("sharding.mesh.data", 3, "does not multiply to the 4")],
 )
-def test_batch_and_mesh_must_suit_the_slice(tiny, field, value, message):
+def test_batch_and_mesh_must_fit_the_slice(tiny, field, value, message):
     pytest.importorskip("libtpu")
     with tiny.unlocked():
         tiny.update_from_flattened_dict({field: value})
@@ -101,7 +101,7 @@ def test_costs_do_not_depend_on_the_number_of_micro_batches():
     images = jax.ShapeDtypeStruct((64, 8, 8, 4), jnp.float32)
     (flops, accessed), (flops_in_parts, accessed_in_parts) = (costs(f, params, images) for f in (whole, in_parts))
     assert flops_in_parts == pytest.approx(flops, rel=0.05)
-    assert accessed_in_parts == pytest.approx(accessed, rel=0.3)  # parameters are read once for each part
+    assert accessed_in_parts == pytest.approx(accessed, rel=0.3)  # each part reads the parameters once
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def command(*arguments):
     return subprocess.run(words, capture_output=True, text=True)
 
 
-def test_a_bad_topology_ends_the_command_in_one_line():
+def test_a_bad_topology_is_an_error_in_one_line():
     done = command("--topology=v9:2x2x1", "--json")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -159,7 +159,7 @@ def test_data_parallel_step_reduces_its_gradient_once(name, capsys):
     assert used["total"] < facts["hbm_bytes_per_chip"]
     assert facts["donated_arrays"] == facts["state_arrays"]
     assert used["donated"] > 0.9 * used["output"]
-    # The latents' statistics and the losses are reduced too, which counts in so small a network.
+    # The latents' statistics and the losses are reduced too; in a network this small their bytes matter.
     assert facts["gradient_bytes"] <= collectives["all_reduce_bytes"] < 1.3 * facts["gradient_bytes"]
     assert collectives["all_gather_bytes"] == collectives["reduce_scatter_bytes"] == 0
     assert facts["roofline_seconds"] > 0

@@ -1,4 +1,4 @@
-"""The benchmark's figures belong together, and its parts are what their names say."""
+"""The figures of the benchmark are consistent, and its parts are the named ones."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def test_timing_statistics():
     measured = timing.Timing(0.0, [1.0, 2.0, 3.0, 4.0, 100.0], [0.0] * 5)
     assert measured.median == 3
     assert measured.mean == 22
-    assert measured.spread == (52 - 1.5) / 2  # quartiles half-way between the outer values
+    assert measured.spread == (52 - 1.5) / 2  # the quartiles are half-way between the outer values
 
 
 def test_parts_switch_branches_off(tiny):
@@ -35,14 +35,14 @@ def test_parts_switch_branches_off(tiny):
         timing.validate(part)
 
 
-def test_missing_images_are_told_of_before_compiling(tiny):
+def test_missing_images_are_an_error_before_compilation(tiny):
     tiny.data.source, tiny.data.path = "folder", "/nowhere"
     with pytest.raises((ValueError, FileNotFoundError), match="/nowhere"):
         timing.benchmark(tiny, 2)
 
 
 def test_flops_are_counted_without_a_device(tiny, monkeypatch):
-    """Clients of accelerators count nothing, and a machine may have no CPU backend."""
+    """Accelerators report no FLOPs, and a machine may have no CPU backend."""
 
     def unknown(**_):
         raise RuntimeError("Unknown backend cpu")
@@ -61,7 +61,7 @@ def test_figures(tiny):
     assert results["flops_per_second"] == pytest.approx(results["flops_per_step"] / results["seconds_per_step"])
     assert 0 <= results["data_wait_fraction"] < 1
     assert results["compile_seconds"] > results["seconds_per_step"] > 0
-    assert results["peak_bytes"] > 50 * 2**20  # an interpreter with jax alone
+    assert results["peak_bytes"] > 50 * 2**20  # the memory of an interpreter with jax
     assert set(results["parts"]) == {"vae", "diffae", "closed_loop"}
     assert results["parts"]["vae"]["seconds_per_step"] < results["parts"]["closed_loop"]["seconds_per_step"]
     assert "closed loop over" in timing.table(results)

@@ -1,4 +1,4 @@
-"""Checkpoints on their own: what is kept, what is refused, and what happens when they can't be read."""
+"""Checkpoints: which are kept, which are refused, and unreadable ones."""
 
 import resource
 
@@ -39,7 +39,7 @@ def truncate(folder):
 
 
 @pytest.mark.parametrize(("keep_period", "kept"), [(0, [6, 7]), (3, [3, 6, 7])])
-def test_the_latest_and_every_so_many_are_kept(tiny, small, tmp_path, keep_period, kept):
+def test_the_latest_and_periodic_checkpoints_are_kept(tiny, small, tmp_path, keep_period, kept):
     save(tmp_path, tiny, small, range(1, 8), keep=2, keep_period=keep_period)
     assert checkpoint.kept_steps(str(tmp_path)) == kept
 
@@ -74,7 +74,7 @@ def test_nothing_to_restore(small, tmp_path):
     assert not checkpoint.has_any(str(tmp_path))
 
 
-def test_where_none_can_be_read_nothing_is_moved_or_started_anew(tiny, small, tmp_path):
+def test_if_no_checkpoint_can_be_read_nothing_is_moved_or_restarted(tiny, small, tmp_path):
     save(tmp_path, tiny, small, (1, 2))
     for step in ("1", "2"):
         truncate(tmp_path / "checkpoints" / step)
@@ -85,8 +85,8 @@ def test_where_none_can_be_read_nothing_is_moved_or_started_anew(tiny, small, tm
     assert not (tmp_path / "damaged").exists()
 
 
-def test_what_one_process_can_not_read_no_process_takes(tiny, small, tmp_path, monkeypatch):
-    """The other process, played by the patch, fails on the newest checkpoint."""
+def test_a_checkpoint_that_one_process_can_not_read_is_used_by_none(tiny, small, tmp_path, monkeypatch):
+    """The patch simulates another process that cannot read the newest checkpoint."""
     save(tmp_path, tiny, small, (1, 2))
     others = iter([False, True])
     monkeypatch.setattr(

@@ -12,7 +12,7 @@ ASKED = {"model": {"width": 8}, "train": {"steps": 5}}
 
 def test_an_empty_folder_is_free(tmp_path):
     checkpoint.claim(tmp_path / "absent", ASKED, "a run")
-    (tmp_path / "config.json").write_text("{}")  # of a run that ended before its first checkpoint
+    (tmp_path / "config.json").write_text("{}")  # from a run that ended before its first checkpoint
     checkpoint.claim(tmp_path, ASKED, "a run")
 
 

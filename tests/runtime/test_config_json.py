@@ -1,4 +1,4 @@
-"""Stored configs: what they look like, which differences matter, and those of earlier versions."""
+"""Stored configs: their format, the differences that matter, and configs of earlier versions."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from cldis_jax.configs import default
 from cldis_jax.runtime import checkpoint, config_json
 from cldis_jax.runtime.errors import UserError
 
-# What commit 5a9559b wrote to WORKDIR/config.json for configs/default.py.
+# WORKDIR/config.json of configs/default.py, as commit 5a9559b wrote it.
 EARLIER = json.loads(pathlib.Path(__file__).with_name("config_5a9559b.json").read_text())
 
 
@@ -21,7 +21,7 @@ def test_json_and_back(tiny):
     assert isinstance(again.model.channel_multipliers, tuple)
 
 
-def test_a_free_field_does_not_free_the_ones_that_begin_like_it(tiny):
+def test_a_free_field_does_not_free_fields_with_the_same_prefix(tiny):
     saved = config_json.config_to_json(tiny)
     tiny.train.steps, tiny.checkpoint.keep, tiny.sharding.mesh.fsdp = 7, 9, 2
     assert config_json.differing_fields(saved, config_json.config_to_json(tiny)) == []
@@ -34,14 +34,14 @@ def test_the_name_of_the_preset_is_free():
     assert config_json.differing_fields(EARLIER, EARLIER | {"preset": "best"}) == []
 
 
-def test_a_config_of_an_earlier_version_is_todays():
+def test_a_config_of_an_earlier_version_is_upgraded():
     assert EARLIER["vae"]["warmup_steps"] == 0
     assert config_json.differing_fields(EARLIER, config_json.config_to_json(default.get_config())) == []
     upgraded = config_json.upgrade(EARLIER)
     assert "warmup_steps" not in upgraded["vae"]
-    assert EARLIER["vae"]["warmup_steps"] == 0  # the argument is left as it was
+    assert EARLIER["vae"]["warmup_steps"] == 0  # the argument does not change
     today = config_json.flatten(default.get_config()).keys()
-    assert config_json.flatten(upgraded).keys() == today - {"preset"}  # a name, which earlier versions did not have
+    assert config_json.flatten(upgraded).keys() == today - {"preset"}  # earlier versions did not have this name
 
 
 def test_a_retired_option_that_was_in_use_is_refused():

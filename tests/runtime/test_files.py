@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files are written completely or not at all."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_after_an_error_the_old_content_remains(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_a_path_that_can_not_be_written_is_the_users(tmp_path):
+def test_a_path_that_can_not_be_written_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/picture\.png can't be written: ") as error:
         visualize.save_png(tmp_path / "file" / "picture.png", None)

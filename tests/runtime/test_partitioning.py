@@ -20,7 +20,7 @@ def with_mesh(config, data, fsdp):
     ("data", "fsdp", "devices", "shape"),
     [(-1, 1, 8, (8, 1)), (-1, 4, 8, (2, 4)), (2, -1, 8, (2, 4)), (1, 8, 8, (1, 8)), (-1, 1, 1, (1, 1))],
 )
-def test_one_axis_takes_the_rest(tiny, data, fsdp, devices, shape):
+def test_one_axis_takes_the_remaining_devices(tiny, data, fsdp, devices, shape):
     assert partitioning.mesh_shape(with_mesh(tiny, data, fsdp), devices) == shape
 
 
@@ -48,7 +48,7 @@ def test_batch_must_divide(tiny):
 
 @dataclasses.dataclass(frozen=True)
 class TPU:
-    """As much of a v4 chip as a mesh looks at; four in a 2x2 make a slice."""
+    """The attributes of a v4 chip that a mesh uses. A slice has four chips, 2x2."""
 
     id: int
     platform: str = "tpu"
@@ -68,7 +68,7 @@ class TPU:
         return (self.id % 2, self.id // 2 % 2, 0)
 
 
-def test_slices_lie_along_data(tiny):
+def test_slices_are_along_data(tiny):
     devices = [TPU(i) for i in range(8)]
     for fsdp in (1, 2, 4):
         grid = partitioning.make_mesh(with_mesh(tiny, -1, fsdp), devices).devices
@@ -90,7 +90,7 @@ def test_large_arrays_are_split_along_their_largest_divisible_axis():
     assert spec(66, 8) == (None, "fsdp")  # 66 is not a multiple of 4
     assert spec(67, 9) == (None, None)
     assert spec(64) == ("fsdp",)  # exactly 256 bytes
-    assert spec(60) == (None,)  # below
+    assert spec(60) == (None,)  # below 256 bytes
     assert spec() == ()
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from cldis_jax.runtime import report, visualize
 
 
-def test_a_resumed_history_drops_what_must_be_done_again(tmp_path):
+def test_a_resumed_history_drops_later_steps(tmp_path):
     lines = [json.dumps({"step": s, "loss": 1.0 / s}) for s in (10, 20, 30)]
-    (tmp_path / "scalars.jsonl").write_text("\n".join(lines) + '\n{"step": 40, "lo')  # cut short by a kill
+    (tmp_path / "scalars.jsonl").write_text("\n".join(lines) + '\n{"step": 40, "lo')  # truncated by a kill
     log = report.Report(str(tmp_path), total_steps=100, start_step=20)
     log.scalars(30, {"loss": 0.5}, {"loss": "0.5"})
     log.close()
@@ -38,7 +38,7 @@ def test_a_silent_report_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_results_are_json_and_whole(tmp_path):
+def test_results_are_complete_json(tmp_path):
     report.write_json(tmp_path / "r.json", {"a": 1.5})
     assert report.read_json(tmp_path / "r.json") == {"a": 1.5}
     with pytest.raises(ValueError, match="JSON"):
@@ -65,7 +65,7 @@ def test_to_uint8_rounds_and_clips():
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_animations_go_there_and_back(tmp_path, ending):
+def test_animations_play_forward_and_backward(tmp_path, ending):
     frames = [np.full((16, 16, 3), value, np.uint8) for value in (0, 100, 200)]
     visualize.save_animation(tmp_path / f"a.{ending}", frames)
     with Image.open(tmp_path / f"a.{ending}") as picture:

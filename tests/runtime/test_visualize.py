@@ -1,4 +1,4 @@
-"""The grid writer: where labels go."""
+"""The grid writer: the places of labels."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Tables of few cells, and the results that running a cell leaves, without running it."""
+"""Small tables, and the result files of cells without running them."""
 
 import dataclasses
 

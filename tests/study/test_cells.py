@@ -61,7 +61,7 @@ def test_the_baseline_vae_is_that_of_its_config():
 
 
 @pytest.mark.parametrize("scale", cells.SCALES)
-def test_the_halves_alone_have_no_setting_that_only_helps_the_loop(scale):
+def test_single_branches_have_no_setting_that_only_helps_the_loop(scale):
     for cell in make("main", scale).cells:
         config = cells.resolve(cell)
         if cell.method.startswith("diffae"):

@@ -1,4 +1,4 @@
-"""Commands of cells: their errors, their signals, and where they find the package and its configs."""
+"""Commands of cells: their errors, their signals, and the paths of the package and its configs."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def test_a_failed_command_is_quoted_by_its_error(tmp_path):
     assert "fine" in (tmp_path / "log.txt").read_text()
 
 
-def test_sigterm_is_passed_on_and_ends_the_run(tmp_path):
+def test_sigterm_is_forwarded_and_ends_the_run(tmp_path):
     log = tmp_path / "log.txt"
     code = (
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit('saved'));"
@@ -90,4 +90,4 @@ def test_an_installed_package_finds_its_configs_from_anywhere(tmp_path):
     assert done.stdout.split() == ["None", "''", "6000", str(tmp_path / "site/cldis_jax/main.py")], done.stderr
     cell = make().cells[0]
     recorded = running.commands(cell, pathlib.Path("/c"))[0]
-    assert recorded[3] == "--config=configs/scenes.py:cpu"  # as a reader types it in a checkout
+    assert recorded[3] == "--config=configs/scenes.py:cpu"  # as in a checkout

@@ -1,4 +1,4 @@
-"""Collecting: means over seeds, floors beside their rows, missing cells, published rows, and the committed studies."""
+"""Collecting: means over seeds, floors next to their rows, missing cells, published rows, committed studies."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     assert chart.bars(collected).shape[-1] == 3
 
 
-def test_a_floor_stands_beside_rows_of_its_own_size(tmp_path):
+def test_a_floor_is_next_to_rows_of_its_size(tmp_path):
     table = only(make("ablation", seeds=1), "cldis_cross_attention", "cldis_6_latents")
     for cell in table.cells:
         scores = {"dci/disentanglement": 0.3}
@@ -74,7 +74,7 @@ def test_a_floor_stands_beside_rows_of_its_own_size(tmp_path):
         "floor: untrained encoder, 10 codes",
     ]
     sizes = [r.codes for r in rows if r.kind == "floor"]
-    assert sizes == [6, 10, 6, 6, 10, 10]  # by number, not by letter; an untrained encoder for each latent
+    assert sizes == [6, 10, 6, 6, 10, 10]  # sorted as numbers; one untrained encoder for each latent
     assert chart.bars(collected).shape[-1] == 3
 
 
@@ -100,11 +100,11 @@ def test_results_of_another_config_are_not_shown(tmp_path):
     assert chart.bars(collected) is None
 
 
-def test_published_rows_stand_below_with_their_source(tmp_path):
+def test_published_rows_are_below_with_their_source(tmp_path):
     table = make(seeds=1)
     collected = collecting.collect(table, tmp_path)
     sections = {section.dataset: section for section in collected.sections}
-    for name in ("scenes", "sprites"):  # rendered: nobody has published numbers on them
+    for name in ("scenes", "sprites"):  # rendered sets have no published numbers
         assert all(r.kind == "ours" for r in sections[name].rows)
     kinds = [r.kind for r in sections["shapes3d"].rows]
     assert kinds == sorted(kinds)  # ours, then published

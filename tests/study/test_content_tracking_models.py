@@ -1,4 +1,4 @@
-"""Rank correlations over trained models, from files of evaluations."""
+"""Rank correlations over trained models, from evaluation files."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_correlations_and_plot(tmp_path):
     assert len(np.unique(study.scatter(models, found).reshape(-1, 3), axis=0)) > 10
 
 
-def test_what_is_lacking_is_named(tmp_path):
+def test_missing_metrics_and_models_are_named(tmp_path):
     path = tmp_path / "evaluate.json"
     path.write_text(json.dumps({"mig": {"mig": {"mean": 0.1}}, "settings": {}}))
     with pytest.raises(ValueError, match=r"evaluate.json lacks 'content_tracking'; run cldis_jax.evaluate"):

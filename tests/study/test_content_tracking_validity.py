@@ -1,4 +1,4 @@
-"""The validity study as a command: what it writes, and that few images and frames suffice to pass."""
+"""The validity study as a command: its files, and a quick study that passes with few images and frames."""
 
 import json
 import resource
@@ -19,7 +19,9 @@ def test_the_quick_study_passes_within_its_time(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 50  # seconds of any core's, load apart
+    assert (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 50
+    )  # CPU seconds, independent of the load
     assert "FAILED" not in done.stdout
     result = json.loads((tmp_path / "content_tracking_validity.json").read_text())
     true, rotation = result["true_factors"], result["rotation"]
@@ -35,7 +37,7 @@ def test_the_quick_study_passes_within_its_time(tmp_path):
 
 
 def test_a_checkpoint_of_tapir_is_studied_in_a_quick_study_too(tmp_path, monkeypatch):
-    """Made-up scores in place of tracking."""
+    """Invented scores instead of tracking."""
     studied = []
 
     def basis(setting, tracker, checkpoint):

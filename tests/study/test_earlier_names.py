@@ -15,7 +15,7 @@ FLAGS = {"content_tracking_models": "--evaluations", "content_tracking_validity"
 def test_the_earlier_command_starts(study):
     command = [sys.executable, "-m", f"cldis_jax.metrics.{study}", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert shown.returncode == 1  # as for every absl command
+    assert shown.returncode == 1  # absl commands exit with 1 after --help
     assert FLAGS[study] in shown.stdout
     assert "Traceback" not in shown.stderr
 

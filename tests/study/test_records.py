@@ -1,4 +1,4 @@
-"""The records of cells: as folders and as lines, and when a record answers what a table asks for."""
+"""The records of cells as folders and as lines, and which records count for a table."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def test_lines_are_the_records_of_the_folders(tmp_path):
     found = records.read(tmp_path)
     assert found[loop.id]["results"]["z_disen"]["dci"]["disentanglement"]["mean"] == 0.1 + 0.2
     assert found[loop.id]["config"] == config_of(loop)
-    assert found[alone.id]["results"] == {}  # results of a cell that has failed are of an earlier run
+    assert found[alone.id]["results"] == {}  # a failed cell may have results of an earlier run; they do not count
     records.write_lines(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cells.jsonl"]
     lines = (tmp_path / "cells.jsonl").read_text().splitlines()
@@ -34,11 +34,11 @@ def test_lines_are_the_records_of_the_folders(tmp_path):
     (tmp_path / "cells").rename(tmp_path / "gone")
     assert records.read(tmp_path) == found
     stamp = (tmp_path / "cells.jsonl").stat().st_mtime_ns
-    records.write_lines(tmp_path)  # without folders there is nothing to bring up to date
+    records.write_lines(tmp_path)  # without folders the lines do not change
     assert (tmp_path / "cells.jsonl").stat().st_mtime_ns == stamp
 
 
-def test_a_folder_counts_more_than_a_line_and_other_lines_stay(tmp_path):
+def test_a_folder_replaces_its_line_and_other_lines_stay(tmp_path):
     first, second = only(make(seeds=2), "diffae_adagn").cells
     for cell in (first, second):
         fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.25}})
@@ -105,7 +105,7 @@ def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
     del record["vae"]["antithetic"]
     expected = ["vae.antithetic=(absent), not False", "vae.retired=3, not (absent)"]
     assert records.changed_fields(loop, record) == expected
-    # `upgrade` alone decides what the record of an earlier version means today.
+    # Only `upgrade` converts records of earlier versions.
     upgraded = record | {"vae": config_of(loop)["vae"]}
     monkeypatch.setattr(records, "upgrade", lambda values: upgraded)
     assert records.changed_fields(loop, record) == []
@@ -137,7 +137,7 @@ def test_a_new_default_does_not_change_what_a_committed_cell_means(monkeypatch):
 
     monkeypatch.setattr(default, "get_config", with_a_new_default)
     assert set(states().values()) == {("other config", "train.clip_norm=1.0, not 0.75")}
-    # A table that asks for the recorded value still has its cells.
+    # A table with the recorded value still has its cells.
     (cell,) = only(make(seeds=1), "cldis_adagn").cells
     assert records.state(changed(cell, train__clip_norm=1.0), found[cell.id]) == ("done", "")
 

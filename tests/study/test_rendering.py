@@ -7,7 +7,7 @@ from cldis_jax.study import collecting, rendering
 from tests.study.fabricated import fabricate, make, only, row
 
 
-def test_missing_and_failed_cells_are_seen(tmp_path):
+def test_missing_and_failed_cells_are_shown(tmp_path):
     table = only(make(), "diffae_adagn", "beta_vae", "cldis_adagn")
     for cell in table.cells:
         scores = {"dci/disentanglement": 0.5}
@@ -28,7 +28,7 @@ def test_missing_and_failed_cells_are_seen(tmp_path):
     assert {line["seeds"] for line in lines if line["method"] == "β-VAE alone, β = 4"} == {"no data"}
 
 
-def test_celeba_without_weights_says_so(tmp_path):
+def test_celeba_without_weights_shows_the_reason(tmp_path):
     table = only(make("celeba", seeds=1), "cldis_cross_attention", dataset="celeba")
     (cell,) = table.cells
     scores = {"tad/tad": 0.3, "reconstruction/ssim, inferred x_T, T=100": 0.9}

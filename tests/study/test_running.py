@@ -1,4 +1,4 @@
-"""Running one cell: what is recorded, what is kept, and what is left alone."""
+"""Running one cell: what is recorded, kept and skipped."""
 
 from cldis_jax.runtime import report
 from cldis_jax.study import cells, records, running
@@ -16,19 +16,19 @@ def test_a_set_without_data_is_recorded_without_running(tmp_path):
     assert not (folder / "run").exists()
 
 
-def test_a_cell_that_another_process_runs_is_left_alone(tmp_path):
+def test_a_cell_that_another_process_runs_is_skipped(tmp_path):
     cell = make(seeds=1).cells[0]
     with running.Children() as children, running.locked(tmp_path) as ours:
         assert ours
         assert running.run_cell(cell, tmp_path, children) == "run elsewhere"
 
 
-def test_what_was_trained_and_scored_before_stays_until_it_is_trained_again(tmp_path, monkeypatch):
+def test_earlier_results_stay_until_the_cell_is_trained_again(tmp_path, monkeypatch):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
     fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
     folder = cell.folder(tmp_path)
     report.write_json(folder / "run" / "main.json", {"step": cell.steps, "config": config_of(cell)})
-    assert running.run_cell(cell, folder, running.Children()) == "done"  # all is there, so no command runs
+    assert running.run_cell(cell, folder, running.Children()) == "done"  # everything exists, so no command runs
     record = report.read_json(folder / "cell.json")
     assert (record["commit"], record["machine"]["cpu"]) == ("abc", "a cpu")
     assert record["scores"]["z_sem"]["mig/mig"] == 0.5
@@ -45,7 +45,7 @@ def test_what_was_trained_and_scored_before_stays_until_it_is_trained_again(tmp_
     assert " --config=configs/scenes.py:cpu " in record["commands"][0]
 
 
-def test_a_run_that_has_gone_past_its_steps_fails(tmp_path, monkeypatch):
+def test_a_run_beyond_its_steps_fails(tmp_path, monkeypatch):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
     report.write_json(tmp_path / "run" / "main.json", {"step": cell.steps + 1, "config": config_of(cell)})
     monkeypatch.setattr(running.Children, "run", lambda *_: None)

@@ -37,7 +37,7 @@ def short():
 
 @pytest.fixture
 def vae_alone(short):
-    """The VAE without the loop, which compiles in a tenth of the time."""
+    """The VAE alone, which compiles in a tenth of the time."""
     short.diffusion.weight = short.distillation.weight = 0.0
     short.feedback.mode = "fixed"
     return short
@@ -72,7 +72,7 @@ def test_the_pictures_are_written(finished):
         with Image.open(f"{workdir}/pictures/{name}_00000008.png") as picture:
             sizes[name] = picture.size
             assert len(picture.getcolors(2**24)) > 10
-    assert sizes["traversals_z_sem"][1] > 10 * 64  # a row for each of the ten latents
+    assert sizes["traversals_z_sem"][1] > 10 * 64  # one row for each of the ten latents
 
 
 def test_a_resumed_run_is_bit_identical(finished, undrawn, short, tmp_path):
@@ -84,7 +84,7 @@ def test_a_resumed_run_is_bit_identical(finished, undrawn, short, tmp_path):
     assert first["params_sha256"] != second["params_sha256"]
 
 
-def test_a_finished_run_is_not_done_again(finished, short):
+def test_a_finished_run_is_not_repeated(finished, short):
     workdir, results = finished
     before = os.stat(f"{workdir}/scalars.jsonl").st_mtime_ns
     assert train.train(short, workdir) == results
@@ -99,7 +99,7 @@ def test_the_model_can_be_loaded(finished):
 
 
 def test_the_moments_are_those_of_the_ema_encoder_over_training_images(finished):
-    """One standard deviation in a picture is one of the very codes that the picture's encoder gives."""
+    """Pictures use the standard deviation of the codes of the same (EMA) encoder."""
     source = data.make_source(shortened().data)
     training, _ = data.split(len(source), shortened().data.holdout)
     images = source.fetch(train.some_of(training, moments.NUM_IMAGES)).astype(np.float32) / 127.5 - 1
@@ -115,7 +115,7 @@ SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("remove", "garbage
 
 
 @pytest.mark.parametrize("how", ["truncate", *SLOW])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, undrawn, short, tmp_path, how, caplog):
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(finished, undrawn, short, tmp_path, how, caplog):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     os.remove(workdir / "main.json")
@@ -142,18 +142,18 @@ def test_another_config_is_refused_with_the_differing_fields(finished, short):
     assert "train.learning_rate" in str(error.value)
 
 
-def test_a_start_that_failed_claims_nothing(finished, short, tmp_path):
+def test_a_failed_start_does_not_claim_the_workdir(finished, short, tmp_path):
     short.data.source, short.data.path = "folder", str(tmp_path / "nowhere")
     with pytest.raises(data.DataError):
         train.train(short, str(tmp_path / "run"))
     short.model.latent_dim = 7
-    workdirs.claim(short, str(tmp_path / "run"))  # nothing was saved, so nothing is refused
+    workdirs.claim(short, str(tmp_path / "run"))  # nothing was saved, so another config is accepted
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["model"]["latent_dim"] == 7
 
 
 def test_results_of_an_earlier_stop_are_not_shown(finished, undrawn, short, tmp_path):
-    """Killed between its last save and its results, in a workdir that an earlier version had begun."""
+    """The run was killed after its last save and before its results, in a workdir of an earlier version."""
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     (workdir / "main.json").write_text(json.dumps(finished[1] | {"step": 4}))
@@ -192,7 +192,7 @@ def test_a_workdir_that_orbax_can_not_write_is_refused_before_it_is_made(short, 
 
 
 def test_a_run_starts_from_anothers_parameters(undrawn, vae_alone, tmp_path, monkeypatch):
-    """... and waits for its last save while it still defers signals."""
+    """It also waits for its last save while it still defers signals."""
     handlers = []
     wait = checkpoint.Checkpoints.wait
     monkeypatch.setattr(
@@ -208,7 +208,7 @@ def test_a_run_starts_from_anothers_parameters(undrawn, vae_alone, tmp_path, mon
     assert isinstance(handlers[0].__self__, preemption.StopRequest)
 
 
-def test_parameters_that_would_mean_something_else_are_refused(finished, short):
+def test_parameters_of_another_method_are_refused(finished, short):
     short.init_from, short.diffusion.prediction, short.vae.likelihood = finished[0], "eps", "gaussian"
     short.train.learning_rate = 0.5  # may differ
     abstract = program.make_program(short, partitioning.make_mesh(short)).abstract_state
@@ -219,7 +219,7 @@ def test_parameters_that_would_mean_something_else_are_refused(finished, short):
 
 
 @pytest.mark.slow
-def test_several_steps_in_one_dispatch_log_save_trace_and_ask_in_time(short, tmp_path, monkeypatch):
+def test_several_steps_in_one_dispatch_log_save_trace_and_check_signals_on_time(short, tmp_path, monkeypatch):
     asked = []
     reached = preemption.StopRequest.reached
     monkeypatch.setattr(
@@ -247,18 +247,18 @@ def test_nan_stops_the_run_and_names_step_and_term(vae_alone, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("mode", "capacity", "notes"), [("gain", 2.01, 1), ("progress", 2.01, 1), ("gain", 6.0, 0), ("anneal", 2.01, 0)]
 )
-def test_a_loop_that_stays_open_is_told_once(tiny, mode, capacity, notes):
+def test_a_loop_that_stays_open_is_noted_once(tiny, mode, capacity, notes):
     tiny.train.steps, tiny.train.log_every = 6_000, 500
     tiny.feedback.mode, tiny.feedback.lead_capacity, tiny.feedback.max_capacity = mode, 2.0, 14.0
     log = mock.Mock()
     scalars = watch.Watch(tiny, log, 0)
-    told = []
+    note_counts = []
     for step in range(500, 6_001, 500):
         scalars.record(step, {"vae/capacity": np.float32(capacity), "feedback/z_gain": np.float32(0.004)})
         scalars.report(step)
-        told.append(log.say.call_count)
-    assert told[:3] == [0, 0, 0]  # a quarter of the run is waited for, and scalars are read late
-    assert told[-1] == notes
+        note_counts.append(log.say.call_count)
+    assert note_counts[:3] == [0, 0, 0]  # the note waits for a quarter of the run, and scalars are read late
+    assert note_counts[-1] == notes
     if notes:
         (line,) = log.say.call_args.args
         assert "2.01 of 14 nats at step 1500" in line
@@ -286,7 +286,7 @@ def test_one_trace_and_a_donated_state(short, monkeypatch):
 
 
 def test_z_sem_starts_standardized(short):
-    """In the parameters and their moving average, which stay two buffers: the first step donates them."""
+    """In the parameters and in their moving average. These stay two buffers, because the first step donates them."""
     short.model.standardize_z_sem = True
     p = program.make_program(short, partitioning.make_mesh(short))
     images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
@@ -335,7 +335,7 @@ def test_sigterm_saves_first(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_loses_only_the_steps_since_the_last_save(tmp_path):
-    """Killed at two moments; the run that goes on ends as one that was never killed."""
+    """Killed at two moments, the run resumes and ends like one that was never killed."""
     every, killed = 3, tmp_path / "killed"
     for saves in (2, 4):
         run = start(killed, "--config.train.steps=1000000", f"--config.checkpoint.every_steps={every}")
