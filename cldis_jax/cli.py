@@ -141,8 +141,10 @@ def _accident(error: Exception) -> str:
 
 
 def _is_for_users(record: logging_levels.LogRecord) -> bool:
-    """Whether a log record is shown: of Orbax only errors, and not those with a traceback, which it raises as well."""
-    return "orbax" not in record.pathname or (record.levelno >= logging_levels.ERROR and not record.exc_info)
+    """Whether a log record is shown: of Orbax and its tasks only errors, and none with a traceback: it raises these."""
+    if "orbax" in record.pathname or record.name == "asyncio":
+        return record.levelno >= logging_levels.ERROR and not record.exc_info
+    return True
 
 
 def run(main: Callable[[], None]) -> None:

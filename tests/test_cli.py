@@ -233,3 +233,18 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     errors = process.stderr.read()
     assert process.wait(timeout=60) == 141, errors
     assert errors == ""
+
+
+def test_what_orbax_raises_is_not_logged_as_well(command):
+    """A task that failed is logged by asyncio when it is forgotten."""
+    body = "\n    ".join(
+        [
+            "import logging",
+            "logging.getLogger('asyncio').error('Task exception', exc_info=ValueError('of a task'))",
+            "logging.getLogger('other').error('another', exc_info=ValueError('of another'))",
+            "raise UserError('the disk is full')",
+        ]
+    )
+    done = command(body)
+    assert "of a task" not in done.stderr
+    assert "of another" in done.stderr

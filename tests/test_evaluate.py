@@ -585,7 +585,7 @@ def test_content_tracking_of_a_folder(context, tmp_path):
     registry.check(folder, ["content_tracking"])
     scores = registry.METRICS["content_tracking"].measure(folder)
     assert 0 <= scores["low"] <= scores["score"] <= scores["high"] <= 1
-    assert "2 training images" in scores["note"]
+    assert "2 other images" in scores["note"]
 
 
 def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
