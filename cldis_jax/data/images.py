@@ -6,7 +6,7 @@ import warnings
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cldis_jax.data.source import DataError
 
@@ -54,7 +54,11 @@ def read(
     Raises:
       Exception: of any kind, for damaged bytes; the caller knows the file's name.
     """
-    with Image.open(file, formats=_formats()) as image:
+    try:
+        image = Image.open(file, formats=_formats())
+    except UnidentifiedImageError:
+        raise DataError("not an image of a known format") from None
+    with image:
         # JPEGs may be decoded at a fraction of their size if enough pixels remain to resize from.
         side = 3 * image_size
         if crop == "center":

@@ -122,7 +122,7 @@ def test_broken_files_are_named_counted_and_left_out(tmp_path, cached):
         source = Folder(str(root), 16, cache_setting=str(tmp_path / "cache") if cached else "")
         assert source.names == ("a.png", "d.png")
         line = source.describe(held_out=1)[0]
-        assert line.startswith("2 images (1 held out); 3 skipped: 2 broken (b.jpg: cannot identify")
+        assert line.startswith("2 images (1 held out); 3 skipped: 2 broken (b.jpg: not an image of a known format")
         assert "c.png: " in line
         assert "1 not images (.txt 1)" in line
         assert ("read from" in line) == cached
