@@ -1,7 +1,7 @@
-"""How fast a config trains here: python -m cldis_jax.benchmark --config=configs/default.py [--steps=N] [--json].
+"""Time the training of a config here: python -m cldis_jax.benchmark --config=configs/default.py [--steps=N] [--json].
 
-Times the training step on the config's own data; then, on random images, the VAE alone, Diff-AE alone and the closed
-loop. Writes only the file of --out.
+Times the training step on the config's own data. Then times the VAE alone, Diff-AE alone and the closed loop on random
+images. Writes no file but that of --out.
 """
 
 import json
@@ -15,7 +15,7 @@ from cldis_jax.runtime import report
 
 CONFIG = cli.define_config()
 STEPS = flags.DEFINE_integer("steps", 20, "dispatches to time, after the first two", lower_bound=2)
-DATA = flags.DEFINE_bool("data", True, "read the config's images; --nodata: random images instead")
+DATA = flags.DEFINE_bool("data", True, "read the config's images; --nodata: use random images")
 PARTS = flags.DEFINE_bool("parts", True, "also time the VAE alone, Diff-AE alone and the closed loop")
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
 OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")

@@ -1,4 +1,4 @@
-"""How every command starts and fails: flags, configs by name, and one line on stderr for what a user can mend."""
+"""The start of every command: flags, configs by name, several processes. A mistake of the user becomes one line."""
 
 import ast
 import inspect
@@ -16,16 +16,16 @@ import cldis_jax
 from cldis_jax import configs
 from cldis_jax.runtime.errors import UserError
 
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes, as the launcher's environment says")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "with --distributed, by hand: host:port of process 0")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join other processes, found in the environment of the launcher")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where the environment does not give it")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "with --coordinator: how many there are")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator: number of this one, from 0")
 
 NO_COMMANDS = ("__init__", "cli", "config")
 
 
 def fail(error: BaseException | str) -> None:
-    """Print one error for a person and leave with status 1."""
+    """Print an error on stderr, without a traceback, and exit with status 1."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(1)
 
@@ -37,9 +37,9 @@ def shipped_configs() -> dict[str, pathlib.Path]:
 
 
 def find_config(text: str) -> str:
-    """The value of --config with the path of a file in it: `celeba`, `scenes:cpu`, `configs/celeba.py`, `my/own.py`.
+    """A value of --config (`celeba`, `scenes:cpu`, `configs/celeba.py`, `my/own.py`), with the path of its file.
 
-    A name without an ending is that of a shipped config. So is `configs/NAME.py` where there is no such file.
+    `NAME` without an ending is a shipped config. So is `configs/NAME.py` if no such file exists.
 
     Raises:
       UserError: there is no such file.
@@ -56,7 +56,7 @@ def find_config(text: str) -> str:
 
 
 def _make_config(text: str) -> None:
-    """Call `get_config` of a config file, `FILE` or `FILE:ARGUMENT`."""
+    """Call `get_config` of a config file, given as `FILE` or `FILE:ARGUMENT`."""
     file, *argument = text.split(":", 1)
     get_config = runpy.run_path(file).get("get_config")
     if get_config is None:
@@ -69,9 +69,9 @@ def _make_config(text: str) -> None:
 
 
 def _with_config_file(argv: list[str]) -> list[str]:
-    """The command line with the path of a file in --config.
+    """The command line, where --config has the path of a file.
 
-    The config is made here once before the flags are parsed, so that its errors keep their type and traceback.
+    This also calls `get_config` once, before the flags are parsed, so that its errors keep their type and traceback.
     """
     for i, word in enumerate(argv):
         flag, equals, value = word.partition("=")
@@ -101,15 +101,15 @@ def _parse(argv: list[str]) -> list[str]:
 def _join_processes() -> None:
     try:
         jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    except ValueError as error:  # what JAX raises for flags that it can't use
+    except ValueError as error:  # JAX raises it for wrong flags
         raise UserError(f"--coordinator, --num_processes, --process_id: {error}") from error
 
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, join the other processes if there are any, and call `main`.
 
-    A `UserError` becomes one line and exit status 1. Every other error keeps its traceback, and with --verbosity=1 so
-    does a `UserError`.
+    A `UserError` becomes one line and exit status 1. Every other error keeps its traceback; with --verbosity=1 a
+    `UserError` keeps it too.
     """
 
     def guarded(argv):
@@ -127,7 +127,7 @@ def run(main: Callable[[], None]) -> None:
                 raise
             fail(error)
 
-    # These are defined in this file; --help shows only the flags of the command's own file.
+    # --help shows only flags of the command's own file, so these are registered for it.
     for flag in ("config", "workdir", "data_path", "data_dir"):
         if flag in flags.FLAGS:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
@@ -135,7 +135,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def commands() -> dict[str, pathlib.Path]:
-    """The files of the commands, by name: all modules at the top level of the package but this one and its like."""
+    """The file of each command, by name: every module at the top of the package except NO_COMMANDS."""
     files = sorted(pathlib.Path(cldis_jax.__file__).parent.glob("*.py"))
     return {file.stem: file for file in files if file.stem not in NO_COMMANDS}
 
@@ -156,7 +156,7 @@ def console() -> None:
 
 
 def define_config():
-    """The --config flag: a shipped config's name or a file, overridden by --config.any.field=value."""
+    """Define --config: the name of a shipped config or a file. --config.any.field=value overrides a field."""
     return config_flags.DEFINE_config_file("config", None, "a shipped config, e.g. scenes:cpu, or a file of your own")
 
 
@@ -165,21 +165,21 @@ def define_workdir():
 
 
 def define_model():
-    """--workdir of a trained model, and --data_path and --data_dir for data that have moved since its training."""
-    flags.DEFINE_string("data_path", None, "where the images are now, in place of data.path of the model's config")
-    flags.DEFINE_string("data_dir", None, "where TFDS keeps its sets now, in place of data.data_dir")
+    """Define --workdir of a trained model, and --data_path and --data_dir for data that have moved since training."""
+    flags.DEFINE_string("data_path", None, "where the images are now; replaces data.path of the model's config")
+    flags.DEFINE_string("data_dir", None, "where the TFDS sets are now; replaces data.data_dir")
     return define_workdir()
 
 
 def load(step: int | None = None):
-    """The `api.Bundle` that the flags of `define_model` name: of the newest checkpoint, or of `step`."""
-    from cldis_jax import api  # here, because it takes seconds to import
+    """Load the `api.Bundle` named by the flags of `define_model`: the newest checkpoint, or that of `step`."""
+    from cldis_jax import api  # takes seconds to import
 
     values = flags.FLAGS
     return api.load(values.workdir, step, data_path=values.data_path, data_dir=values.data_dir)
 
 
 def require(flag) -> None:
-    """Raise UserError where a flag has no value."""
+    """Raise UserError if a flag has no value."""
     if flag.value is None:
         raise UserError(f"--{flag.name} is required")

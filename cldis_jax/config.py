@@ -105,7 +105,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def _validate_together(config: ConfigDict) -> None:
-    """Rules between fields."""
+    """Check fields against each other."""
     if config.data.split and config.data.source != "folder":
         raise ConfigError(f"data.split={config.data.split!r} is for data.source=folder, not {config.data.source}")
     if config.data.cache.startswith("gs://") or os.path.isfile(os.path.expanduser(config.data.cache)):
@@ -115,7 +115,7 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")
     if vae_on and not diffusion_on and loop.mode not in feedback.OPEN_LOOP_MODES:
         raise ConfigError(
-            f"feedback.mode={loop.mode!r} follows the diffusion side, but diffusion.weight is 0; use anneal or fixed"
+            f"feedback.mode={loop.mode!r} needs diffusion.weight above 0; without a diffusion model use anneal or fixed"
         )
     if loop.lead_capacity > loop.max_capacity:
         raise ConfigError(
@@ -127,7 +127,7 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError("distillation.weigh_units=True needs distillation.form kl or mse: softmax mixes the units")
     if config.data.batch_size < 2 * config.train.accumulate and diffusion_on:
         raise ConfigError(
-            f"data.batch_size={config.data.batch_size} gives micro-batches below 2 images: nothing to shuffle z with"
+            f"data.batch_size={config.data.batch_size} gives micro-batches of fewer than 2 images; shuffling z needs 2"
         )
     if config.data.batch_size % config.train.accumulate:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""What a config means, before it costs anything: python -m cldis_jax.describe --config=configs/celeba.py [--json].
+"""Describe a config without running it: python -m cldis_jax.describe --config=configs/celeba.py [--json].
 
 Prints parameters by network, FLOPs an image, bytes of the state, batch, steps and epochs; reads no data and needs no
-accelerator. With --diff: what the config changes against its preset, and why.
+accelerator. With --diff: prints what the config changes against its preset, and why.
 """
 
 import gc
@@ -17,9 +17,9 @@ from cldis_jax.runtime.errors import UserError
 
 CONFIG = cli.define_config()
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
-DEVICES = flags.DEFINE_integer("devices", 1, "devices that the global batch is divided by", lower_bound=1)
+DEVICES = flags.DEFINE_integer("devices", 1, "devices that share the global batch", lower_bound=1)
 DIFF = flags.DEFINE_bool("diff", False, "print what the config changes against its preset, and why")
-AGAINST = flags.DEFINE_enum("against", None, ["paper", "best"], "with --diff: this preset in place of the config's own")
+AGAINST = flags.DEFINE_enum("against", None, ["paper", "best"], "with --diff: compare with this preset")
 
 
 def main() -> None:

@@ -21,10 +21,10 @@ from cldis_jax.navigation.results import Directions
 from cldis_jax.runtime import report
 
 WORKDIR = cli.define_workdir()
-IMAGES = flags.DEFINE_string("images", None, "image files with commas between, or a folder of them")
+IMAGES = flags.DEFINE_string("images", None, "image files, separated by commas, or a folder of them")
 OUT = flags.DEFINE_string("out", None, "folder that receives the pictures")
-TRAVERSE = flags.DEFINE_string("traverse", "", "all, or dimensions (directions) such as 3,7: a grid an image")
-SET = flags.DEFINE_string("set", "", "shifts such as 3=+2.0,7=-1: one edited picture an image")
+TRAVERSE = flags.DEFINE_string("traverse", "", "all, or dimensions (directions) such as 3,7; writes a grid an image")
+SET = flags.DEFINE_string("set", "", "shifts such as 3=+2.0,7=-1; writes one edited picture an image")
 INTERPOLATE = flags.DEFINE_multi_string("interpolate", [], "two images: --interpolate A B, or A,B")
 RECONSTRUCT = flags.DEFINE_bool("reconstruct", False, "reconstruct with inferred and with random x_T")
 LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "default: z_sem; z_disen for a VAE alone")
@@ -32,12 +32,12 @@ DIRECTIONS = flags.DEFINE_string("directions", None, "directions.npz of cldis_ja
 RANGE = flags.DEFINE_float("range", 2.5, "a traversal goes from minus to plus this many standard deviations")
 COLUMNS = flags.DEFINE_integer("columns", 7, "pictures in a row of a traversal", lower_bound=2)
 FRAMES = flags.DEFINE_integer("frames", 12, "pictures of an interpolation and of an animation", lower_bound=2)
-ANIMATION = flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "of traversals and interpolations")
+ANIMATION = flags.DEFINE_enum("animation", "gif", ["gif", "webp", "none"], "format for traversals and interpolations")
 NUM_STEPS = flags.DEFINE_integer(
     "num_steps", None, "DDIM steps of decoding (default: the config's decode_steps)", lower_bound=1
 )
 ENCODE_STEPS = flags.DEFINE_integer("encode_steps", 250, "DDIM steps of encoding [Diff-AE: 250]", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "of random x_T")
+SEED = flags.DEFINE_integer("seed", 0, "seed of random x_T")
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def split_pair(argv: list[str]) -> list[str]:
-    """`--interpolate A B` as absl takes it: the flag once for each image."""
+    """Write `--interpolate A B` as `--interpolate=A --interpolate=B`, which absl accepts."""
     for i, argument in enumerate(argv[:-2]):
         if argument == "--interpolate" and not any(path.startswith("--") for path in argv[i + 1 : i + 3]):
             return [*argv[:i], *(f"--interpolate={path}" for path in argv[i + 1 : i + 3]), *argv[i + 3 :]]

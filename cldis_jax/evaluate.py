@@ -1,8 +1,8 @@
 """Score a trained model: python -m cldis_jax.evaluate --workdir=DIR --metrics=factor_vae,dci,mig,z_usage.
 
-Measures how a latent disentangles the data's factors, with two floors for each score: a random linear mix of the
+Measures how well a latent disentangles the data's factors. Each score has two floors: a random linear mix of the
 factors, and an untrained encoder. Metrics without labels: udr, fid, reconstruction, z_usage, content_tracking. Writes
-WORKDIR/evaluate.json, .csv and .md after every metric. May run while training goes on.
+WORKDIR/evaluate.json, .csv and .md after every metric. Training may continue meanwhile.
 """
 
 import jax
@@ -20,27 +20,27 @@ from cldis_jax.runtime.errors import UserError
 DEFAULT = registry.Settings()
 WORKDIR = cli.define_model()
 METRICS = flags.DEFINE_list("metrics", ["factor_vae", "mig", "reconstruction"], ", ".join(registry.METRICS))
-LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "what is scored (default: z_sem; z_disen of a VAE alone)")
+LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "latent to score (default: z_sem, or z_disen for a VAE alone)")
 STEP = flags.DEFINE_list(
     "step",
     ["last"],
-    "checkpoints: last, a step, or best (the kept checkpoint with the highest first metric); the first of several "
-    "fills evaluate.*, the others evaluate_NAME.*, with their pictures in evaluate_NAME/",
+    "checkpoints: last, a step, or best (the kept checkpoint with the highest first metric). Results of "
+    "the first go to evaluate.*, of the others to evaluate_NAME.*, with pictures in evaluate_NAME/",
 )
 OUT = flags.DEFINE_string("out", None, "folder of the results (default: WORKDIR)")
-SEEDS = flags.DEFINE_integer("seeds", DEFAULT.seeds, "of every score: mean ± std", lower_bound=1)
-FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "of every floor: mean; 0: none", lower_bound=0)
+SEEDS = flags.DEFINE_integer("seeds", DEFAULT.seeds, "seeds of every score: mean ± std", lower_bound=1)
+FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "seeds of floors; 0: no floors", lower_bound=0)
 POOL = flags.DEFINE_enum(
     "pool",
     DEFAULT.pool,
     registry.POOLS,
-    "images that samples come from: all, or those held out from training; factor_vae and beta_vae, which choose "
-    "factors, always take all",
+    "images that samples come from: all, or those held out from training; factor_vae and beta_vae choose factors, so "
+    "they always take all",
 )
 NUM_IMAGES = flags.DEFINE_integer(
     "num_images",
     DEFAULT.num_images,
-    "images of --pool, drawn by a seed, that samples come from; 0: every image",
+    "number of images, drawn from --pool by a seed, that samples come from; 0: every image",
     lower_bound=0,
 )
 NUM_TRAIN = flags.DEFINE_integer("num_train", DEFAULT.num_train, "training samples or votes", lower_bound=2)
@@ -48,27 +48,27 @@ NUM_TEST = flags.DEFINE_integer("num_test", DEFAULT.num_test, "test samples or v
 NUM_VOTES = flags.DEFINE_integer(
     "num_votes",
     DEFAULT.num_votes,
-    "training votes of factor_vae and beta_vae, half as many to test; 0: --num_train, --num_test",
+    "training votes of factor_vae and beta_vae, with half as many for the test; 0: --num_train, --num_test",
     lower_bound=0,
 )
 NUM_DECODED = flags.DEFINE_integer("num_decoded", DEFAULT.num_decoded, "images of reconstruction", lower_bound=1)
 NUM_GENERATED = flags.DEFINE_integer("num_generated", DEFAULT.num_generated, "images of fid", lower_bound=2)
 NUM_TRACKED = flags.DEFINE_integer("num_tracked", DEFAULT.num_tracked, "images of content_tracking", lower_bound=1)
-DECODE_STEPS = flags.DEFINE_list("decode_steps", list(map(str, DEFAULT.decode_steps)), "reconstruction: values of T")
-PROTOCOL = flags.DEFINE_enum("protocol", DEFAULT.protocol, PROTOCOLS, "of tad")
-DIRECTIONS = flags.DEFINE_enum("directions", DEFAULT.directions, ["axes", "navigation"], "of content_tracking")
-TRACKER = flags.DEFINE_enum("tracker", DEFAULT.tracker, TRACKERS, "of content_tracking")
-TAPIR = flags.DEFINE_string("tapir_checkpoint", "", "content_tracking: file of the tracker tapir, or of BootsTAPIR")
+DECODE_STEPS = flags.DEFINE_list("decode_steps", list(map(str, DEFAULT.decode_steps)), "DDIM steps of reconstruction")
+PROTOCOL = flags.DEFINE_enum("protocol", DEFAULT.protocol, PROTOCOLS, "protocol of tad")
+DIRECTIONS = flags.DEFINE_enum("directions", DEFAULT.directions, ["axes", "navigation"], "for content_tracking")
+TRACKER = flags.DEFINE_enum("tracker", DEFAULT.tracker, TRACKERS, "for content_tracking")
+TAPIR = flags.DEFINE_string("tapir_checkpoint", "", "content_tracking: weights of TAPIR or BootsTAPIR")
 DCI_LEARNER = flags.DEFINE_enum(
-    "dci_learner", DEFAULT.dci_learner, LEARNERS, "of dci: our boosting, or scikit-learn's own, seven times slower"
+    "dci_learner", DEFAULT.dci_learner, LEARNERS, "dci: our boosting, or scikit-learn's, which is seven times slower"
 )
-WORKDIRS = flags.DEFINE_list("workdirs", [], "other runs, which udr compares with --workdir")
+WORKDIRS = flags.DEFINE_list("workdirs", [], "udr: other runs to compare with --workdir")
 INCEPTION = flags.DEFINE_string("inception_weights", "", "fid: file of the Inception network")
 LPIPS = flags.DEFINE_list("lpips_weights", [], "reconstruction: files of AlexNet and of LPIPS")
 
 
 def settings_of(bundle: api.Bundle) -> registry.Settings:
-    """The settings that the flags give; raises UserError for numbers of DDIM steps that the model does not have."""
+    """The settings that the flags give; raises UserError for a number of DDIM steps out of range."""
     limit = bundle.config.diffusion.num_steps
     for text in DECODE_STEPS.value:
         if not text.isdigit() or not 1 <= int(text) <= limit:

@@ -1,11 +1,11 @@
-r"""Published Diff-AE weights as a workdir that every command here reads, and that training can start from.
+r"""Convert published Diff-AE weights to a workdir, for every command here and as a start of training.
 
     python -m cldis_jax.import_diffae --checkpoint=last.ckpt --config=configs/diffae_ffhq256.py --workdir=runs/ffhq256
 
-Reads a Lightning checkpoint of the reference implementation; only this command needs PyTorch. Every key of the file is
-either used, or listed as unused in WORKDIR/import_diffae.json.
+Reads a Lightning checkpoint of the reference implementation; only this command needs PyTorch. Lists every key of the
+file, as used or unused, in WORKDIR/import_diffae.json.
 
-Then train the closed loop from it. The published z_sem has 512 numbers, and the closed loop needs the same size.
+Then train the closed loop from it. The published z_sem has 512 units, and the closed loop needs the same number.
 configs/celeba.py fits celeba64, and configs/{ffhq,horse,bedroom}128.py fit the three models of 128 pixels. For ffhq256,
 use configs/diffae_ffhq256.py itself, with the VAE and the distillation switched on.
 

@@ -1,7 +1,7 @@
 """Train a diffusion prior of z_sem: python -m cldis_jax.latent_prior --workdir=runs/quickstart [--steps=... ...].
 
 Encodes the training images once with the moving-average encoder and trains Diff-AE's latent MLP on the codes, in
-WORKDIR/latent_prior/. A second run goes on where the first ended. `cldis_jax.sample --prior=latent` draws from it.
+WORKDIR/latent_prior/. A second run continues where the first stopped. `cldis_jax.sample --prior=latent` draws from it.
 """
 
 from absl import flags
@@ -11,13 +11,13 @@ from cldis_jax.prior.training import train_prior
 from cldis_jax.runtime import report
 
 WORKDIR = cli.define_model()
-NUM_IMAGES = flags.DEFINE_integer("num_images", None, "training images to encode (default 20,000; from z of 128 all)")
-NUM_LAYERS = flags.DEFINE_integer("num_layers", None, "of the MLP (default 4; from z of 128: 10)")
-HIDDEN = flags.DEFINE_integer("hidden", None, "width of the MLP (default 256; from z of 128: 2048)")
-STEPS = flags.DEFINE_integer("steps", None, "optimiser steps (default 3,000; from z of 128: 400,000)")
+NUM_IMAGES = flags.DEFINE_integer("num_images", None, "images to encode (default 20,000; for z of 128 or more: all)")
+NUM_LAYERS = flags.DEFINE_integer("num_layers", None, "layers of the MLP (default 4; for z of 128 or more: 10)")
+HIDDEN = flags.DEFINE_integer("hidden", None, "width of the MLP (default 256; for z of 128 or more: 2048)")
+STEPS = flags.DEFINE_integer("steps", None, "optimiser steps (default 3,000; for z of 128 or more: 400,000)")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "codes a step (default 256)")
-LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "of AdamW (default 1e-3; from z of 128: 1e-4)")
-SEED = flags.DEFINE_integer("seed", 0, "of the images' choice, the initial weights and the training")
+LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "of AdamW (default 1e-3; for z of 128 or more: 1e-4)")
+SEED = flags.DEFINE_integer("seed", 0, "seed of the choice of images, the initial weights and the training")
 
 
 def main() -> None:

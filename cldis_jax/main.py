@@ -9,7 +9,7 @@ WORKDIR = cli.define_workdir()
 def main() -> None:
     cli.require(CONFIG)
     cli.require(WORKDIR)
-    from cldis_jax.training import train  # here, because it takes seconds: a wrong flag is reported first
+    from cldis_jax.training import train  # takes seconds to import; a wrong flag is reported before
 
     train.train(CONFIG.value, WORKDIR.value)
 

@@ -1,8 +1,8 @@
 """Find semantic directions: python -m cldis_jax.navigate --workdir=runs/quickstart [--num_directions=K --steps=N ...].
 
-Learns, without labels, K directions of a frozen model's latent whose effects a second network recognises, in
-WORKDIR/navigation/. A second run goes on where the first ended. `cldis_jax.edit --directions=` moves images along them.
-With --decoder=ddim or x0 the directions are of z_sem, with --decoder=vae of z_disen.
+Learns K directions of a frozen model's latent without labels, so that a second network recognises the effect of each.
+--decoder=ddim and x0 search z_sem, --decoder=vae searches z_disen. Writes to WORKDIR/navigation/. A second run
+continues where the first stopped. `cldis_jax.edit --directions=` moves images along the directions.
 """
 
 import jax
@@ -19,22 +19,22 @@ DEFAULT = method.default_config()
 WORKDIR = cli.define_model()
 OUT = flags.DEFINE_string("out", None, "folder of the directions (default: WORKDIR/navigation)")
 NUM_DIRECTIONS = flags.DEFINE_integer("num_directions", None, "K (default: the size of z)")
-STEPS = flags.DEFINE_integer("steps", DEFAULT.train.steps, "of A and R; may be raised to go on")
+STEPS = flags.DEFINE_integer("steps", DEFAULT.train.steps, "training steps; a larger number continues a search")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", DEFAULT.data.batch_size, "pairs of images a step")
-DECODER = flags.DEFINE_enum("decoder", None, method.DECODERS, "default: ddim; vae for a VAE alone")
+DECODER = flags.DEFINE_enum("decoder", None, method.DECODERS, "default: ddim, or vae for a VAE alone")
 DECODE_STEPS = flags.DEFINE_integer("decode_steps", DEFAULT.decode_steps, "ddim: steps that the gradient flows through")
 NOISE_LEVEL = flags.DEFINE_integer("noise_level", DEFAULT.noise_level, "x0: the timestep at which x_T is denoised once")
-BASIS = flags.DEFINE_enum("basis", DEFAULT.basis, method.BASES, "orthonormal, of length 1, or the axes, not learnt")
-START = flags.DEFINE_enum("start", DEFAULT.start, method.STARTS, "of the directions")
+BASIS = flags.DEFINE_enum("basis", DEFAULT.basis, method.BASES, "orthonormal; of length 1; the axes, not learnt")
+START = flags.DEFINE_enum("start", DEFAULT.start, method.STARTS, "initial directions")
 MIN_SHIFT = flags.DEFINE_float("min_shift", DEFAULT.min_shift, "smallest |shift|, in standard deviations of z")
-MAX_SHIFT = flags.DEFINE_float("max_shift", DEFAULT.max_shift, "largest |shift|; less where it leaves the data")
-LEARNING_RATE = flags.DEFINE_float("learning_rate", DEFAULT.learning_rate, "Adam, of the reconstructor")
-DIRECTIONS_RATE = flags.DEFINE_float("directions_learning_rate", DEFAULT.directions_learning_rate, "Adam, of A")
+MAX_SHIFT = flags.DEFINE_float("max_shift", DEFAULT.max_shift, "largest |shift|; choose less if images leave the data")
+LEARNING_RATE = flags.DEFINE_float("learning_rate", DEFAULT.learning_rate, "of the reconstructor (Adam)")
+DIRECTIONS_RATE = flags.DEFINE_float("directions_learning_rate", DEFAULT.directions_learning_rate, "of A (Adam)")
 NUM_CODES = flags.DEFINE_integer("num_codes", DEFAULT.num_codes, "training images whose codes are moved")
-SEED = flags.DEFINE_integer("seed", 0, "of everything random")
+SEED = flags.DEFINE_integer("seed", 0, "random seed")
 EVAL_BATCHES = flags.DEFINE_integer("eval_batches", 100, "batches of fresh pairs for the accuracy", lower_bound=1)
 PROBE_STEPS = flags.DEFINE_integer(
-    "probe_steps", factor_probe.STEPS, "training of the factor probe; rendered sets", lower_bound=1
+    "probe_steps", factor_probe.STEPS, "training steps of the factor probe (sets with factors)", lower_bound=1
 )
 
 

@@ -19,8 +19,8 @@ TOPOLOGY = flags.DEFINE_string("topology", "v4:2x2x1", "slice to compile for: ge
 EFFORT = flags.DEFINE_float(
     "effort",
     0.0,
-    "how long XLA optimises, -1 to 1; training compiles with 0. Below 0 compiling is faster, and the program that it "
-    "measures is a little slower",
+    "XLA's effort to optimise, -1 to 1; training compiles with 0. Below 0 compilation is faster and the program is a "
+    "little slower",
     lower_bound=-1.0,
     upper_bound=1.0,
 )

@@ -15,17 +15,17 @@ from cldis_jax.runtime import report, visualize
 
 WORKDIR = cli.define_workdir()
 NUM = flags.DEFINE_integer("num", 64, "images from each prior", lower_bound=1)
-PRIOR = flags.DEFINE_list("prior", None, "normal, latent or both, with a comma (default: those that the workdir has)")
+PRIOR = flags.DEFINE_list("prior", None, "normal, latent or normal,latent (default: those that suit the model)")
 NUM_STEPS = flags.DEFINE_integer(
     "num_steps", None, "DDIM steps of the images (default: the config's decode_steps)", lower_bound=1
 )
 LATENT_STEPS = flags.DEFINE_integer("latent_steps", 200, "DDIM steps of the latent prior [Diff-AE: 200]", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "of z and x_T")
+SEED = flags.DEFINE_integer("seed", 0, "seed of z and x_T")
 INDIVIDUAL = flags.DEFINE_bool("individual", False, "also write each image as a PNG of its own size")
 
 
 def picture(images: np.ndarray, title: str) -> np.ndarray:
-    """A grid, as square as can be, of images [num, H, W, C]."""
+    """A nearly square grid of images [num, H, W, C]."""
     columns = int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     filled = np.concatenate([images, np.ones((rows * columns - len(images), *images.shape[1:]))])

@@ -17,9 +17,9 @@ from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.study import cells, chart, children, collecting, records, rendering, running
 
-TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "which table")
+TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "table to make")
 OUT = flags.DEFINE_string("out", None, "folder for the results of one scale; tables with the same folder share cells")
-SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "the small study, the same three times as long, or full sizes")
+SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "small networks; the same, three times longer; full sizes")
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every N-th cell, starting at number I (from 0)")
 ONLY = flags.DEFINE_string("only", "", "a regular expression: run only the cells whose id (--dry_run) contains a match")
 COLLECT = flags.DEFINE_bool("collect", False, "run nothing; write the table of the results so far")
@@ -69,7 +69,7 @@ def shard() -> tuple[int, int]:
 
 
 def check_free(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> None:
-    """Raise UserError if OUT has a run of another config for one of the cells."""
+    """Raise UserError if OUT has a run of one of the cells with another config."""
     found = records.read(out)
     for cell in chosen:
         if differing := records.conflict(cell, found.get(cell.id), cell.folder(out)):
@@ -82,16 +82,16 @@ def check_free(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> None:
 
 def run(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> int:
     """Run the chosen cells that are not done; returns how many failed."""
-    failed, lacks, lines = 0, {}, records.read_lines(out)
+    failed, no_data, lines = 0, {}, records.read_lines(out)
     with children.Children() as runner:
         for i, cell in enumerate(chosen, start=1):
             folder = cell.folder(out)
             if records.state(cell, records.read_folder(folder) or lines.get(cell.id))[0] == "done":
                 continue
-            if cell.dataset not in lacks:
-                lacks[cell.dataset] = running.missing_data(cells.resolve(cell))
+            if cell.dataset not in no_data:
+                no_data[cell.dataset] = running.missing_data(cells.resolve(cell))
             print(f"[{i}/{len(chosen)}] {cell.id}, log in {folder / 'log.txt'}", flush=True)
-            status = running.run_cell(cell, folder, runner, lacks[cell.dataset])
+            status = running.run_cell(cell, folder, runner, no_data[cell.dataset])
             why = "" if status == "run elsewhere" else records.state(cell, records.read_folder(folder))[1]
             print(f"[{i}/{len(chosen)}] {cell.id}: {status}{f': {why}' if why else ''}", flush=True)
             failed += status == "failed"
@@ -139,7 +139,7 @@ def main() -> None:
         check_free(chosen, out)
         failed = run(chosen, out)
     found = records.read(out)
-    needed = chosen if count == 1 else table.cells  # of several jobs, the last one writes the table
+    needed = chosen if count == 1 else table.cells  # the last of several jobs writes the table
     unfinished = [c.id for c in needed if records.state(c, found.get(c.id))[0] not in running.SETTLED]
     if unfinished and not COLLECT.value:
         print(f"{len(unfinished)} cells are not finished, {unfinished[0]} first; --collect writes the table so far")

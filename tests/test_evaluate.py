@@ -197,7 +197,7 @@ def test_other_data_or_another_latent_is_said_before_any_work(context, workdir):
     config = context.bundle.config.copy_and_resolve_references()
     config.vae.weight, config.distillation.weight = 0.0, 0.0
     theirs = with_settings(context, latent="z_disen", workdirs=(workdir,))
-    theirs.__dict__["rivals"] = [dataclasses.replace(context.bundle, functions=api.make_functions(config))]
+    theirs.__dict__["compared"] = [dataclasses.replace(context.bundle, functions=api.make_functions(config))]
     with pytest.raises(ValueError, match=r"--latent=z_disen: the model in .* has none"):
         registry.check(theirs, ["udr"])
 
@@ -272,7 +272,7 @@ def test_two_copies_of_a_model_agree_in_udr(context, workdir):
     assert scores["udr_0"]["mean"] == pytest.approx(scores["udr_1"]["mean"])
     assert "untrained" in scores["udr"]["floors"]
     bare = with_settings(context, workdirs=(workdir,), seeds=1, floor_seeds=0)
-    bare.__dict__["rivals"] = [context.bundle]
+    bare.__dict__["compared"] = [context.bundle]
     assert registry.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": 0.0, "floors": {}}
 
 

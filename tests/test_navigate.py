@@ -184,7 +184,7 @@ def test_rivals_are_of_length_one_and_pca_finds_what_varies_together():
     rng = np.random.default_rng(0)
     together = rng.normal(size=(2000, 1))
     codes = np.concatenate([together, 5 * together, rng.normal(size=(2000, 1))], axis=1)
-    rivals = navigation_results.rival_directions(codes, 2, seed=0)
+    rivals = navigation_results.baseline_directions(codes, 2, seed=0)
     for rows in rivals.values():
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(np.abs(rivals["pca"][0]), [np.sqrt(0.5), np.sqrt(0.5), 0], atol=0.05)

@@ -1,4 +1,4 @@
-"""The few functions that a notebook needs, and that every command is built on.
+"""The functions that a notebook needs; every command uses them too.
 
 bundle = load("runs/quickstart")
 z = bundle.encode(images)                        # [B, H, W, C] in [-1, 1] -> [B, d]

@@ -18,7 +18,7 @@ TABLE_LENGTHS = (32, 128, 256)  # rows of DDIM tables: an inactive row is cheap,
 
 @dataclasses.dataclass(frozen=True)
 class Functions:
-    """The jitted functions of one architecture. Parameters are arguments: every checkpoint runs the same programs."""
+    """The jitted functions of one architecture. Parameters are arguments, so all checkpoints run the same programs."""
 
     config: ConfigDict
     networks: models.Networks
@@ -43,7 +43,7 @@ class Functions:
         return jax.jit(decode)
 
     def output(self, params, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
-        """The U-Net's own output, eps or v."""
+        """The output of the U-Net, eps or v."""
         return self.networks.denoiser(params, z)(x_t, t)
 
     @functools.cached_property
@@ -86,7 +86,7 @@ class Functions:
         """DDIM tables padded to one of a few lengths, so that few programs run every number of steps.
 
         Raises:
-          UserError: a number of steps that the diffusion does not have.
+          UserError: a number of steps out of range.
         """
         total = self.schedule.num_steps
         if not 1 <= num_steps <= total:
@@ -108,7 +108,7 @@ class Bundle:
         """Another checkpoint of the same workdir, with the same compiled functions.
 
         Raises:
-          checkpoint.CheckpointError: it is not there, or can't be read.
+          checkpoint.CheckpointError: it is absent, or can't be read.
         """
         with checkpoint.Checkpoints(self.workdir, read_only=True) as checkpoints:
             ema, step = checkpoints.restore_ema(abstract_averages(self.config), step)
@@ -208,7 +208,7 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
     """The newest (or given) checkpoint's moving-average model of a workdir.
 
     Args:
-      data_path, data_dir: where the data are now, in place of what the config says; not read here.
+      data_path, data_dir: where the data are now; they replace the fields of the config. Nothing is read here.
 
     Raises:
       checkpoint.CheckpointError: there is none.

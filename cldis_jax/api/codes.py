@@ -1,4 +1,4 @@
-"""The one loop over images: batches of one size, so that one compiled program serves any number of them."""
+"""The loop over images, in batches of one size, so that one compiled program serves any number of images."""
 
 from collections.abc import Callable, Iterator
 
@@ -47,7 +47,7 @@ def of_images(
     """`function` of images [B, H, W, C] in [-1, 1], for the source's images at `indices` [N]; returns [N, ...].
 
     Args:
-      sharding: of a batch; by default it is put on the first device.
+      sharding: of a batch; by default the batch is on the first device.
     """
 
     def of_rows(rows):
@@ -64,7 +64,7 @@ def encode(bundle: Bundle, latent: str, source: Source, indices: np.ndarray, **o
 
     Raises:
       UserError: the model has no such latent.
-      NonFiniteError: the model's parameters are broken.
+      NonFiniteError: a code is not finite.
     """
     options = {"name": "encoding the images"} | options
     codes = of_images(lambda images: bundle.represent(images, latent), source, indices, **options)

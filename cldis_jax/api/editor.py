@@ -15,7 +15,7 @@ BATCH = 16  # the most images encoded or decoded at once, unless an Editor is gi
 
 
 class Code(NamedTuple):
-    """What the Diff-AE makes an image from: z and x_T. The VAE needs z alone."""
+    """What the Diff-AE decodes: z and x_T. The VAE decodes z alone."""
 
     z: np.ndarray  # [B, d]
     x_T: np.ndarray | None  # [B, H, W, C]; None for z_disen
@@ -26,7 +26,7 @@ class Code(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """The axes that z is moved along: its own dimensions, or directions that were found."""
+    """The axes that z is moved along: its dimensions, or directions from a search."""
 
     steps: np.ndarray  # [K, d], what a shift of 1 adds to z: one standard deviation
     order: list[int]  # [K], which to show first
@@ -61,7 +61,7 @@ class Editor:
     def decode(self, code: Code, name: str = "") -> np.ndarray:
         """The images [B, H, W, C] of codes z [B, d].
 
-        Of fewer x_T, each serves the same number of consecutive z. With a `name` a progress bar is shown.
+        With fewer x_T than z, each serves the same number of consecutive z. A `name` shows a progress bar.
         """
         z = np.asarray(code.z, np.float32)
         if code.x_T is None:
@@ -118,9 +118,9 @@ def axes(bundle: Bundle, latent: str) -> Axes:
 
 
 def slerp(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
-    """Spherical interpolation of two arrays, the angle that of the flattened vectors [Shoemake 1985; Diff-AE].
+    """Spherical interpolation of two arrays, by the angle between the flattened vectors [Shoemake 1985; Diff-AE].
 
-    Falls back to the straight line where the two are parallel.
+    Parallel arrays are interpolated linearly.
     """
     a, b = first.ravel().astype(np.float64), second.ravel().astype(np.float64)
     cosine = np.clip(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12), -1, 1)
@@ -133,7 +133,7 @@ def slerp(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
 
 
 def parse_rows(text: str, axes: Axes) -> list[int]:
-    """The axes that `all` or `3,7` names, `all` in the order to show them; raises UserError."""
+    """The numbers of the axes in `all` or `3,7`; for `all` in the order to show them. Raises UserError."""
     return list(axes.order) if text == "all" else [_row(part, axes) for part in text.split(",")]
 
 

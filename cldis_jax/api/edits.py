@@ -1,4 +1,4 @@
-"""Edits of image files: what `cldis_jax.edit` draws and writes."""
+"""Edits of image files: what `cldis_jax.edit` writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,10 +39,10 @@ def edit(
     """Edit image files of any size and mode, and write pictures of the model's size with `edit.json` into `out`.
 
     Args:
-      axes: what `traverse` and `shifts` number: `api.axes(bundle, latent)`, or those of found directions.
+      axes: those that `traverse` and `shifts` number: `api.axes(bundle, latent)`, or directions from a search.
       traverse: `all`, or axes such as `3,7`; writes one grid (and one animation) an image.
       shifts: such as `3=+2.0,7=-1`, in standard deviations; writes one edited picture an image.
-      interpolate: two files; writes the way from one to the other.
+      interpolate: two files; writes the interpolation between them.
       reconstruct: whether to write reconstructions with inferred and with random x_T.
       max_shift: a traversal goes from minus to plus this many standard deviations.
       columns, frames: pictures in a row of a traversal; pictures of an animation or interpolation.
@@ -50,10 +50,10 @@ def edit(
       encode_steps, decode_steps: DDIM steps, at most those of the diffusion; by default the config's `decode_steps`.
       seed: of random x_T.
 
-    Returns what `edit.json` holds: settings, `reconstruction_mse` by kind where they were asked for, and `files`.
+    Returns the content of `edit.json`: settings, `reconstruction_mse` by kind if asked for, and `files`.
 
     Raises:
-      UserError: nothing to do, axes that are not there, unreadable images, or a result that would replace an input.
+      UserError: nothing to do, unknown axes, unreadable images, or a result that would replace an input.
     """
     if not (traverse or shifts or reconstruct or interpolate):
         raise UserError("nothing to do: give --traverse, --set, --interpolate or --reconstruct")
@@ -70,7 +70,7 @@ def edit(
     outputs = image_files.Outputs(out, files)
     endings = ("traverse.png", f"traverse.{animation}", "set.png", "inferred_x_T.png", "random_x_T.png")
     written = [f"{name}_{ending}" for name in names for ending in endings]
-    for name in (*written, "reconstructions.png", f"{_way(interpolate)}.png"):
+    for name in (*written, "reconstructions.png", f"{_pair_name(interpolate)}.png"):
         outputs.path(name)  # raises before any work
 
     data = bundle.config.data
@@ -110,14 +110,14 @@ def _write_traversal(editor, outputs, name, code, axes, rows, shifts, frame_shif
 
 
 def _write_interpolation(editor, outputs, files, images, num_frames, animation) -> None:
-    """The way from one image to another, as a strip and as an animation."""
+    """The interpolation between two images, as a strip and as an animation."""
     code = editor.encode(images)
     frames = editor.interpolate(code.take(slice(0, 1)), code.take(slice(1, 2)), num_frames)
     labels = [files[0].stem, *(f"{w:.2f}" for w in np.linspace(0, 1, num_frames)), files[1].stem]
     strip = np.concatenate([images[:1], frames, images[1:]])
-    outputs.png(f"{_way(files)}.png", visualize.grid(strip[None], [], labels))
+    outputs.png(f"{_pair_name(files)}.png", visualize.grid(strip[None], [], labels))
     if animation != "none":
-        outputs.animation(f"{_way(files)}.{animation}", [visualize.grid(frame[None, None]) for frame in frames])
+        outputs.animation(f"{_pair_name(files)}.{animation}", [visualize.grid(frame[None, None]) for frame in frames])
 
 
 def _write_reconstructions(editor, outputs, names, images, seed) -> dict[str, float]:
@@ -131,12 +131,12 @@ def _write_reconstructions(editor, outputs, names, images, seed) -> dict[str, fl
     return mean_squared_errors(kinds)
 
 
-def _way(files: Sequence[Path]) -> str:
+def _pair_name(files: Sequence[Path]) -> str:
     return "_to_".join(file.stem for file in files)
 
 
 def _tiled(images: np.ndarray, labels: list[str], title: str) -> np.ndarray:
-    """One picture of K images [K, H, W, C] in rows of a few, each row labelled by its first and last."""
+    """One picture of K images [K, H, W, C] in short rows, each labelled by its first and last image."""
     columns = min(ANIMATED_TILES, len(images))
     rows = -(-len(images) // columns)
     blank = np.ones((rows * columns - len(images), *images.shape[1:]), np.float32)

@@ -1,4 +1,4 @@
-"""The pictures that are drawn while a model trains: labelled grids of reconstructions and traversals."""
+"""The pictures that training draws: labelled grids of reconstructions and traversals."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from cldis_jax.api.bundle import LATENTS, Bundle
 from cldis_jax.api.editor import Editor, axes
 from cldis_jax.runtime import visualize
 
-BATCH = 8  # one size, so that few programs are compiled in a run, and one that fits any machine
+BATCH = 8  # one size that fits any machine, so that a run compiles few programs
 MOST_TRAVERSED = 16  # latent dimensions in a picture; z_sem may have hundreds
 TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
 
@@ -34,7 +34,7 @@ def mean_squared_errors(rows: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def training_pictures(bundle: Bundle, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, uint8 picture) of everything that is drawn while training, for a few images [B, H, W, C]."""
+    """(name, uint8 picture) of every picture, for a few images [B, H, W, C]."""
     rows = reconstructions(bundle, images, bundle.config.diffusion.decode_steps)
     yield "reconstructions", visualize.grid(np.stack(list(rows.values())), list(rows), title=f"step {bundle.step}")
     columns = [f"{s:+g} std" for s in TRAVERSAL_STDS]

@@ -1,4 +1,4 @@
-"""From a Lightning checkpoint of the reference implementation to a workdir of ours: nets, moments of z, prior."""
+"""From a Lightning checkpoint of the reference implementation to a workdir: networks, moments of z, prior."""
 
 import os
 from collections.abc import Mapping
@@ -36,8 +36,7 @@ def autoencoder(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> Import
     """
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: models.init_params(networks, config, jax.random.key(0)))
-    layers = autoencoder_layers(config)
-    return convert(weights, layers, shapes, owned=AUTOENCODER)
+    return convert(weights, autoencoder_layers(config), shapes, owned=AUTOENCODER)
 
 
 def latent_net(latent_dim: int, weights: Mapping[str, np.ndarray]) -> tuple[ConfigDict, Imported] | None:
@@ -88,7 +87,7 @@ def check_workdir(workdir: str) -> None:
 
 
 def net_of(state_dict: Mapping[str, Any], net: str) -> dict[str, np.ndarray]:
-    """The arrays of one copy of the net, their keys without the copy's name."""
+    """The arrays of one copy of the net, by their keys without the name of the copy."""
     arrays = {key: value for key, value in state_dict.items() if isinstance(value, np.ndarray)}
     weights = {key.removeprefix(f"{net}."): value for key, value in arrays.items() if key.startswith(f"{net}.")}
     if not weights:

@@ -1,4 +1,4 @@
-"""Parameters of the reference implementation of Diff-AE under our names. Knows names and shapes, not files.
+"""Parameters of the reference implementation of Diff-AE under our names and in our shapes.
 
 Their names and layouts are those of phizaz/diffae (`model/unet.py`, `model/unet_autoenc.py`, `model/latentnet.py`).
 `input_blocks.k` counts the stem, then every residual block and every halving. `output_blocks.k` counts every residual
@@ -24,7 +24,7 @@ RESIDUAL_BLOCK = {
     "skip_connection": "skip",
 }
 ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "project"}
-# Every key under these prefixes must have a place in our tree; otherwise the architecture is another one.
+# Every key under these prefixes must have a leaf in our tree; otherwise the architecture differs.
 AUTOENCODER = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.", "encoder.")
 LATENT_NET = "latent_net."
 

@@ -1,4 +1,4 @@
-"""Pictures of content tracking: which direction does what, where, and which directions do the same."""
+"""Pictures of content tracking: what each direction changes and where, and which directions change the same."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ BRIGHTEST = 99  # percentile, over all directions, at which a colour scale ends
 
 
 def save_all(tracking: Tracking, out_dir: epath.PathLike, names: Sequence[str] = ()) -> list[str]:
-    """Write every picture of `tracking` to `out_dir`; `names` are the directions'. Returns the paths."""
+    """Write every picture of `tracking` to `out_dir`; `names` are those of the directions. Returns the paths."""
     out_dir = epath.Path(out_dir)
     names = list(names) or [f"direction {k}" for k in range(tracking.motion.shape[1])]
     summary = tracking.summary()
@@ -35,7 +35,7 @@ def save_all(tracking: Tracking, out_dir: epath.PathLike, names: Sequence[str] =
 
 
 def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarray:
-    """One row a direction: an example, where it moves things and which way, where it recolours, and its scores."""
+    """One row a direction: an example, where it moves things and how, where it changes the colour, and its scores."""
     motion, colour = tracking.motion.mean((0, 2)), tracking.colour.mean((0, 2))
     speed = np.linalg.norm(motion, axis=-1)
     fastest, strongest = max(np.percentile(speed, BRIGHTEST), 1e-6), max(np.percentile(colour, BRIGHTEST), 1e-6)
@@ -67,7 +67,7 @@ def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarr
 
 
 def strips(tracking: Tracking, image: int, names: Sequence[str]) -> np.ndarray:
-    """The traversals of one of the kept images, with the way that the points came from the middle frame."""
+    """The traversals of one of the kept images, with the paths of the points from the middle frame."""
     num_frames = len(tracking.shifts)
     middle = num_frames // 2
     stride = -(-(num_frames - 1) // (MAX_COLUMNS - 1))
@@ -83,7 +83,7 @@ def strips(tracking: Tracking, image: int, names: Sequence[str]) -> np.ndarray:
 
 
 def motion_colours(motion: np.ndarray) -> np.ndarray:
-    """Colours [..., 3] in [0, 1] of displacements [..., 2]: the hue says which way, white is rest, length 1 is pure."""
+    """Colours [..., 3] in [0, 1] of displacements [..., 2]: hue is direction, white no motion, length 1 saturated."""
     angle = (np.arctan2(-motion[..., 1], motion[..., 0]) / (2 * np.pi)) % 1  # counter-clockwise from the right
     length = np.linalg.norm(motion, axis=-1).clip(0, 1)
     return hsv_to_rgb(np.stack([angle, length, np.ones_like(length)], -1))
@@ -97,13 +97,13 @@ def _with_trails(tracking: Tracking, image: int, k: int, frame: int, middle: int
     if frame == middle:
         return picture
     outward = 1 if frame > middle else -1
-    way = tracking.tracks[image, k, middle : (frame + outward if frame + outward >= 0 else None) : outward]
-    travelled = way[-1] - way[0]
+    path = tracking.tracks[image, k, middle : (frame + outward if frame + outward >= 0 else None) : outward]
+    travelled = path[-1] - path[0]
     seen = tracking.visible[image, k, frame]
     far = np.linalg.norm(travelled, axis=-1) * 100 / min(height, width) > SHORTEST_TRAIL
     colours = (motion_colours(_unit(travelled) * outward) * 255).astype(int).tolist()
     for p in np.flatnonzero(seen & far):
-        trail = np.rint((way[:, p] + 0.5) * scale * 16).astype(np.int32)  # 4 fractional bits
+        trail = np.rint((path[:, p] + 0.5) * scale * 16).astype(np.int32)  # 4 fractional bits
         cv2.polylines(picture, [trail], False, (0, 0, 0), 3, cv2.LINE_AA, shift=4)
         cv2.polylines(picture, [trail], False, colours[p], 1, cv2.LINE_AA, shift=4)
         cv2.circle(picture, trail[-1].tolist(), 2 * 16, colours[p], -1, cv2.LINE_AA, shift=4)

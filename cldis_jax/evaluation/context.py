@@ -1,4 +1,4 @@
-"""What every evaluation works on: a model, its data, the samples that are drawn, and how scores are gathered."""
+"""One evaluation of a model: its settings, its data, the samples, and the mean of scores over seeds."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the error of a metric about a file, such as weights, into a UserError."""
+    """Turn the error of a metric about a file, such as weights, into a UserError."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -29,13 +29,13 @@ def user_errors() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured on how much; the flags of `cldis_jax.evaluate` explain each."""
+    """The settings of an evaluation; the flags of `cldis_jax.evaluate` explain each."""
 
     workdir: str = ""
     out: str = ""  # folder of results and pictures; empty: the workdir; both empty: nothing is written
-    pictures: bool = True  # whether any are drawn
+    pictures: bool = True  # whether to draw pictures
     workdirs: tuple[str, ...] = ()
-    data_path: str | None = None  # where the data are, in place of what the models' configs say
+    data_path: str | None = None  # where the data are; replaces data.path of the models' configs
     data_dir: str | None = None
     latent: str = "z_sem"
     seeds: int = 3
@@ -71,7 +71,7 @@ class Context:
 
     @functools.cached_property
     def pool(self) -> np.ndarray:
-        """The images that samples come from: the whole set or its held-out part, or `num_images` drawn by seed 0."""
+        """The images that samples come from: `num_images` (or all) of the set or of its held-out part, by seed 0."""
         if self.settings.pool == "heldout":
             _, candidates = data.split(len(self.source), self.bundle.config.data.holdout)
         else:
@@ -84,7 +84,7 @@ class Context:
 
     @functools.cached_property
     def unseen(self) -> tuple[np.ndarray, str]:
-        """Images to decode and what they are: held-out ones, training ones where there are not two to compare."""
+        """Images to decode, and what they are: held-out images, or training images if fewer than two are held out."""
         train, held_out = data.split(len(self.source), self.bundle.config.data.holdout)
         return (held_out, "held-out") if len(held_out) > 1 else (train, "training")
 
@@ -102,7 +102,7 @@ class Context:
         return [Untrained(self.bundle, self.source, self.settings.latent, seed, self.pool) for seed in seeds]
 
     @functools.cached_property
-    def rivals(self) -> list[api.Bundle]:
+    def compared(self) -> list[api.Bundle]:
         """The models of --workdirs."""
         where = {"data_path": self.settings.data_path, "data_dir": self.settings.data_dir}
         return [api.load(path, **where) for path in self.settings.workdirs]
@@ -126,7 +126,7 @@ class Context:
         return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
 
     def draw(self, num: int, seed: int) -> np.ndarray:
-        """`num` indices: with replacement of a whole set, as disentanglement_lib does, else without.
+        """`num` indices: with replacement if the pool is the whole set, as disentanglement_lib does, else without.
 
         Raises:
           UserError: the pool holds too few.
@@ -142,8 +142,8 @@ class Context:
     ) -> dict[str, Any]:
         """Mean and deviation over seeds of `score(represent, seed)`, with its floors.
 
-        The floors are the scores of a random mix of `labels` and of an untrained encoder; there are none for
-        `floor_seeds` of 0. `seeds` replaces the settings'.
+        The floors are the scores of a random mix of `labels` and of an untrained encoder; `floor_seeds` of 0 means
+        none. `seeds` replaces the number in the settings.
         """
         floors = {
             "random_mix": [score(self.mix(labels, seed), seed) for seed in range(self.settings.floor_seeds)],

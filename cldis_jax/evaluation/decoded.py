@@ -37,7 +37,7 @@ def images_of(context: Context, indices: np.ndarray) -> np.ndarray:
 def reconstruction(context: Context) -> dict[str, Any]:
     """SSIM, PSNR, MSE (and LPIPS) for inferred and random x_T at every number of steps, as in Diff-AE's Table 2.
 
-    The same number of steps encodes and decodes. Where z_disen is scored: of the VAE decoder's mean images.
+    The same number of steps encodes and decodes. For z_disen the images are the means of the VAE's decoder.
     """
     settings, bundle = context.settings, context.bundle
     metrics = {"ssim": jax.jit(ssim), "psnr": jax.jit(psnr), "mse": jax.jit(mse)}
@@ -88,7 +88,7 @@ def z_usage(context: Context) -> dict[str, Any]:
 
 
 def frechet(context: Context) -> dict[str, Any]:
-    """FID of images decoded from real images' codes at random x_T (of the VAE's means) against these images."""
+    """FID of real images and the images decoded from their codes at random x_T (for z_disen: the VAE's means)."""
     settings, bundle, data = context.settings, context.bundle, context.bundle.config.data
     features = fid.make_features(inception.load_weights(settings.inception_weights))
     indices = subset(context.pool, settings.num_generated, 0)
@@ -134,8 +134,10 @@ def _colour(images) -> np.ndarray:
 
 
 def content_tracking(context: Context) -> dict[str, Any]:
-    """Content tracking of the latent's axes or of navigated directions, with its pictures; the floor is random
-    directions on the same images. `low` and `high` are the 95 % bootstrap interval over images."""
+    """Content tracking of the latent's axes or of navigated directions, with its pictures.
+
+    The floor is random directions on the same images. `low` and `high` are the 95 % bootstrap interval over images.
+    """
     settings, bundle = context.settings, context.bundle
     directions = directions_of(context)
     candidates, which = context.unseen
@@ -155,7 +157,8 @@ def content_tracking(context: Context) -> dict[str, Any]:
         )
 
     def random_directions(seed):
-        return navigation_results.rival_directions(code.z, len(directions), seed)["random"][: len(directions)] * scales
+        random = navigation_results.baseline_directions(code.z, len(directions), seed)["random"]
+        return random[: len(directions)] * scales
 
     tracked = track(directions)
     kind = settings.latent if settings.directions == "axes" else "direction "
@@ -184,5 +187,5 @@ def directions_of(context: Context) -> np.ndarray:
         return api.axes(context.bundle, settings.latent).steps
     path = epath.Path(settings.workdir) / "navigation" / "directions.npz"
     if not path.exists():
-        raise UserError(f"no {path}; find directions with python -m cldis_jax.navigate first")
+        raise UserError(f"there is no {path}; find directions with python -m cldis_jax.navigate first")
     return navigation_results.Directions.load(path, context.bundle, settings.latent).axes.steps

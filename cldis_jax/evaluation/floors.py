@@ -1,4 +1,4 @@
-"""Codes of a data set by index: those of a model, which are kept, and floors, which a model must beat."""
+"""Codes of images by index: of a model, and of the floors that a model must exceed."""
 
 import dataclasses
 
@@ -27,20 +27,20 @@ class Codes:
         self._sharding = partitioning.batch_sharding(mesh)
         self._bundle = dataclasses.replace(bundle, ema=jax.device_put(bundle.ema, partitioning.replicated(mesh)))
         self._batch_size = BATCH_PER_DEVICE * mesh.size
-        self._kept = np.zeros((len(source), bundle.config.model.latent_dim), np.float32)
+        self._cache = np.zeros((len(source), bundle.config.model.latent_dim), np.float32)
         self._known = np.zeros(len(source), bool)
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         missing = np.flatnonzero(np.bincount(indices, minlength=len(self._known)).astype(bool) & ~self._known)
         if len(missing):
             where = {"size": self._batch_size, "sharding": self._sharding, "name": f"encoding by {self.name}"}
-            self._kept[missing] = encode(self._bundle, self._latent, self._source, missing, **where)
+            self._cache[missing] = encode(self._bundle, self._latent, self._source, missing, **where)
             self._known[missing] = True
-        return self._kept[indices]
+        return self._cache[indices]
 
 
 class Untrained:
-    """Codes of the same encoder before any training, scaled to unit standard deviation: their size must not matter."""
+    """Codes of the same encoder before any training, scaled to unit deviation, so that their size does not matter."""
 
     def __init__(self, bundle: api.Bundle, source: Source, latent: str, seed: int, indices: np.ndarray):
         networks = bundle.functions.networks

@@ -1,4 +1,4 @@
-"""Scores against known factors or attributes, beside their floors; and the agreement of several models."""
+"""Scores against known factors or attributes, with their floors; and the agreement of several models."""
 
 import functools
 from typing import Any
@@ -69,7 +69,7 @@ def paired(metric, context: Context) -> dict[str, Any]:
 
 
 def information_gap(context: Context) -> dict[str, Any]:
-    """MIG; in `details` and in a picture the mutual information of each code and each factor that it is made of."""
+    """MIG; `details` and a picture have the mutual information of each code and each factor."""
     settings, source = context.settings, context.source
     result = paired(mig, context)
     seeds = range(settings.seeds)
@@ -87,7 +87,7 @@ def information_gap(context: Context) -> dict[str, Any]:
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:
-    """TAD on the set's attributes by the protocol of the settings; once where all seeds have the same images."""
+    """TAD on the set's attributes by the protocol of the settings; once if all seeds have the same images."""
     protocol, source, pool = context.settings.protocol, context.source, context.pool
     num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
     first = protocol == "infodiffusion"
@@ -101,9 +101,9 @@ def total_auroc_difference(context: Context) -> dict[str, Any]:
 
 
 def ranking(context: Context) -> dict[str, Any]:
-    """UDR of the models in --workdirs on the same images; the floor is as many untrained encoders."""
+    """UDR of the models in --workdirs on the same images; the floor is the UDR of as many untrained encoders."""
     settings = context.settings
-    bundles = [context.bundle, *context.rivals]
+    bundles = [context.bundle, *context.compared]
     codes = [Codes(bundle, context.source, settings.latent, f"model {i}") for i, bundle in enumerate(bundles)]
     draws = [subset(context.pool, UDR_IMAGES, seed) for seed in range(settings.seeds)]
 

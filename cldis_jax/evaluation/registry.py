@@ -1,4 +1,4 @@
-"""The metrics of `cldis_jax.evaluate` by name: what each needs, and a function of the context that measures it."""
+"""The metrics of `cldis_jax.evaluate` by name: what each needs, and the function that measures it."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def needs_factors(context: Context) -> None:
 
 
 def needs_samples(context: Context) -> None:
-    """The pool holds what one seed draws."""
+    """Enough images in the pool for the samples of one seed."""
     settings = context.settings
     context.draw(settings.num_train + settings.num_test, 0)
 
@@ -38,11 +38,11 @@ def needs_attributes(context: Context) -> None:
 
 
 def needs_models(context: Context) -> None:
-    """Other models, of the same images and with the latent."""
+    """Other models of the same images that have the latent."""
     settings = context.settings
     if not settings.workdirs:
         raise UserError("udr compares models: give other runs with --workdirs=DIR2,DIR3")
-    for path, bundle in zip(settings.workdirs, context.rivals):
+    for path, bundle in zip(settings.workdirs, context.compared):
         for field in ("source", "name", "path", "crop", "image_size", "channels"):
             theirs, ours = bundle.config.data[field], context.bundle.config.data[field]
             if theirs != ours:
@@ -60,7 +60,7 @@ def needs_inception(context: Context) -> None:
 
 
 def needs_lpips(context: Context) -> None:
-    """With --lpips_weights: readable networks, and images of a size that they take."""
+    """With --lpips_weights: readable networks, and colour images of sufficient size."""
     if not context.settings.lpips_weights:
         return
     with user_errors():
@@ -95,7 +95,7 @@ class Metric(NamedTuple):
     """A metric: `measure` returns {name: {mean, std, floors}}, and may add a `note` and `details`.
 
     A metric with an interval in place of seeds returns {name: value} and `floors` {kind: {name: value}}. Each of
-    `needs` raises a UserError where the metric can't be measured.
+    `needs` raises a UserError if the metric can't be measured.
     """
 
     measure: Callable[[Context], dict[str, Any]]
@@ -135,7 +135,7 @@ HIGHER_IS_BETTER = tuple(name for name in METRICS if name not in ("fid", "recons
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise UserError for no metric, or an unknown one."""
+    """Raise UserError if there is no metric, or an unknown one."""
     if not names:
         raise UserError(f"--metrics is empty; choose from {', '.join(METRICS)}")
     for name in names:
@@ -144,7 +144,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check(context: Context, names: Sequence[str]) -> None:
-    """Raise UserError, before any work, where a metric is unknown, or this model, its data or a file don't allow it."""
+    """Raise UserError, before any work, if a metric is unknown, or the model, its data or a file don't allow it."""
     check_names(names)
     settings, bundle = context.settings, context.bundle
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:

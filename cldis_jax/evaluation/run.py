@@ -1,4 +1,4 @@
-"""An evaluation from end to end: measure, write after every metric; and the best of several checkpoints."""
+"""An evaluation from end to end: measure, write after every metric. Also the best of several checkpoints."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ def evaluate(
 
     Args:
       metrics: names of `registry.METRICS`.
-      settings: by default those of the command, for the model's main latent, and nothing is written.
-      stem: files are called `stem`.json, .csv and .md, and written after every metric. The pictures of another stem
-        than `evaluate` are in a folder of this name, so that several evaluations keep theirs.
+      settings: by default those of the command, for the model's main latent; then nothing is written.
+      stem: `stem`.json, .csv and .md are written after every metric. Pictures of another stem than `evaluate` go to a
+        folder of this name, so that several evaluations keep theirs.
 
     Raises:
-      UserError: before any work, where a metric can't be measured.
+      UserError: before any work, if a metric can't be measured.
     """
     context = registry.Context(settings or registry.Settings(latent=bundle.main_latent), bundle)
     folder = context.folder
@@ -38,16 +38,16 @@ def evaluate(
 
 
 def check_rank(metric: str) -> None:
-    """Raise UserError where checkpoints can't be ranked by a metric."""
+    """Raise UserError if a metric can't rank checkpoints."""
     if metric not in registry.HIGHER_IS_BETTER:
         known = ", ".join(registry.HIGHER_IS_BETTER)
         raise UserError(f"--step=best ranks by the first of --metrics, which must be one of {known}; not {metric!r}")
 
 
 def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bundle:
-    """The checkpoint of the model's workdir with the highest score: the first one that `metric` returns, of one seed.
+    """The checkpoint of the model's workdir with the highest first score of `metric`, with one seed.
 
-    Checkpoints that a training removes meanwhile are skipped. All share their compiled functions.
+    Checkpoints that a training removes meanwhile are skipped. All share the compiled functions.
 
     Raises:
       CheckpointError: no checkpoint could be read.

@@ -1,4 +1,4 @@
-"""The decoders through which a search looks at moved codes, differentiable in z."""
+"""The decoders of a search, differentiable in z."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,13 @@ def latent_of(config: ConfigDict) -> str:
 
 
 def check_devices(config: ConfigDict, num_devices: int) -> None:
-    """Raise UserError where a batch can't be split over the devices."""
+    """Raise UserError if a batch can't be split over the devices."""
     if config.data.batch_size % num_devices:
         raise UserError(f"--batch_size={config.data.batch_size} is not divisible by the {num_devices} devices")
 
 
 def check_decoder(config: ConfigDict, bundle: api.Bundle) -> None:
-    """Raise UserError where the model lacks the decoder, or the decoder can't take the settings."""
+    """Raise UserError if the model lacks the decoder, or the decoder can't use the settings."""
     if config.decoder == "vae" and not bundle.has_vae:
         raise UserError("decoder=vae: this model has no VAE, it was trained with vae.weight=0; use ddim or x0")
     if config.decoder != "vae" and not bundle.has_diffusion:

@@ -1,7 +1,7 @@
-"""What a direction changes, by factor: a probe predicts the factors of a rendered set from decoded images.
+"""How much a direction changes each factor: a probe predicts the factors of a rendered set from decoded images.
 
 The probe is a small convolutional network with one softmax for each factor. It is trained on the labels of the data
-set, which the models never see. The change of a factor is the Wasserstein-1 distance between the predictions for two
+set, which no model is trained on. The change of a factor is the Wasserstein-1 distance between the predictions for two
 images, in the factor's own geometry: steps on a line, the shorter way on a circle, or another category.
 """
 
@@ -25,8 +25,8 @@ from cldis_jax.models.reconstructor import Trunk
 from cldis_jax.runtime.files import atomic
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
-MAX_NOISE = 0.15  # std of noise added in training, which makes the probe robust to a decoder's artefacts
-MAX_SIDE = 32  # pixels a side of what the network sees; larger images are averaged down
+MAX_NOISE = 0.15  # std of noise in training, which makes the probe robust to artefacts of a decoder
+MAX_SIDE = 32  # pixels a side of the network's input; larger images are averaged down
 NUM_TESTED = 1024  # the most labelled images for measuring its accuracy
 READ_BATCH = 64
 
@@ -157,9 +157,9 @@ def load_or_train(
         "seed": seed,
     }
     if path.exists():
-        kept = serialization.msgpack_restore(path.read_bytes())
-        if kept.get("settings") == settings:
-            return Probe(kept["params"], tuple(source.factor_sizes), geometry(source))
+        stored = serialization.msgpack_restore(path.read_bytes())
+        if stored.get("settings") == settings:
+            return Probe(stored["params"], tuple(source.factor_sizes), geometry(source))
     probe = train_probe(source, indices, steps=steps, seed=seed)
     with atomic(path) as file:
         file.write(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))

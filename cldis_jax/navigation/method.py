@@ -29,9 +29,9 @@ Decode = Callable[[jax.Array, jax.Array], jax.Array]  # (z [N, d], x_T [N, H, W,
 @struct.dataclass
 class NavigationState:
     step: jax.Array  # int32 []
-    params: dict[str, Any]  # `directions`: what A is made from; `reconstructor`
+    params: dict[str, Any]  # `directions`: the parameter of A; `reconstructor`
     opt_state: optax.OptState
-    ema: None = None  # nothing is averaged
+    ema: None = None  # no averages
 
 
 def default_config() -> ConfigDict:
@@ -48,7 +48,7 @@ def default_config() -> ConfigDict:
     config.width = 32  # channels of R's first level
     config.decoder = "ddim"  # ddim: the model's own | x0: one prediction of x_0 | vae: the VAE's, for z_disen
     config.decode_steps = 5  # ddim: steps that the gradient flows through
-    config.noise_level = 900  # x0: the t at which x_T is denoised; high, because x_T carries nothing of an image
+    config.noise_level = 900  # x0: the t at which x_T is denoised; high, because x_T is pure noise
     config.num_codes = 4096  # training images whose codes are moved
     config.model_step = 0  # of the frozen model
     config.data = ConfigDict({"batch_size": 32})  # pairs
@@ -58,7 +58,7 @@ def default_config() -> ConfigDict:
 
 
 def validate(config: ConfigDict, latent_dim: int) -> None:
-    """Raise UserError, one line, for settings that can't be run on a latent of `latent_dim` dimensions."""
+    """Raise UserError for settings that can't be run on a latent of `latent_dim` dimensions."""
     for name, choices in (("basis", BASES), ("start", STARTS), ("decoder", DECODERS)):
         if config[name] not in choices:
             raise UserError(f"{name}={config[name]!r} is not one of: {', '.join(choices)}")
@@ -67,12 +67,12 @@ def validate(config: ConfigDict, latent_dim: int) -> None:
     if config.basis != "unit" and config.num_directions > latent_dim:
         raise UserError(
             f"num_directions={config.num_directions} is more than the {latent_dim} dimensions of z, and {config.basis} "
-            f"directions are orthonormal; ask for at most {latent_dim}, or for basis=unit"
+            f"directions are orthonormal; use at most {latent_dim}, or basis=unit"
         )
     if config.start == "axes" and config.num_directions > latent_dim:
         raise UserError(
-            f"num_directions={config.num_directions} is more than the {latent_dim} axes of z, so that start=axes can't "
-            f"start the others; ask for at most {latent_dim}, or for start=random"
+            f"num_directions={config.num_directions} is more than the {latent_dim} axes of z that start=axes can take; "
+            f"use at most {latent_dim}, or start=random"
         )
     if not 0 <= config.min_shift < config.max_shift:
         raise UserError(f"shifts need 0 <= min < max, got min_shift={config.min_shift}, max_shift={config.max_shift}")
@@ -87,7 +87,7 @@ def validate(config: ConfigDict, latent_dim: int) -> None:
 
 
 def init_directions(config: ConfigDict, latent_dim: int, key: jax.Array) -> jax.Array:
-    """What A is made from: S [d, d] for `ortho`, else columns [d, K]."""
+    """The parameter of A: S [d, d] for `ortho`, else columns [d, K]."""
     shape = (latent_dim, latent_dim if config.basis == "ortho" else config.num_directions)
     if config.basis == "identity" or (config.basis == "unit" and config.start == "axes"):
         return jnp.eye(*shape)
@@ -111,7 +111,7 @@ def make_reconstructor(config: ConfigDict, dtype: Any = jnp.float32) -> Reconstr
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam, at a rate for A and one for R."""
+    """Adam, with one rate for A and one for R."""
     rates = {"directions": config.directions_learning_rate, "reconstructor": config.learning_rate}
     return optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, {name: name for name in rates})
 
@@ -131,7 +131,7 @@ def create_state(
 
 @struct.dataclass
 class Shifts:
-    """One batch: the codes that move, their x_T, and along which direction and how far each moves."""
+    """One batch: codes, their x_T, and the direction and distance of each shift."""
 
     z: jax.Array  # [B, d]
     x_T: jax.Array  # [B, H, W, C]
@@ -221,7 +221,7 @@ def test_step(
     scales: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """On a batch that was not trained on: the directions k [B], whether R recognised them [B], and |eps' - eps| [B]."""
+    """On a fresh batch: the directions k [B], whether R recognised them [B], and |eps' - eps| [B]."""
     shifts = draw_shifts(config, codes, image_shape, key)
     logits, eps = reconstruct(params, config, decode, reconstructor, scales, shifts)
     return shifts.k, logits.argmax(-1) == shifts.k, jnp.abs(eps - shifts.eps)

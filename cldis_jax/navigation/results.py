@@ -1,4 +1,4 @@
-"""What a search for directions found: the file, the contact sheet, the animation, the names of factors."""
+"""The results of a search for directions: the file, the contact sheet, the animation, the effect on each factor."""
 
 import zipfile
 from typing import NamedTuple
@@ -21,17 +21,17 @@ RANDOM_DRAWS = 2  # bases that the random directions are averaged over
 
 
 class Directions(NamedTuple):
-    """What `directions.npz` holds."""
+    """The content of `directions.npz`."""
 
     A: np.ndarray  # [d, K], columns of length 1 in standard deviations of z
     scales: np.ndarray  # [d], these deviations
     ranking: np.ndarray  # [K], the best first
-    accuracy: np.ndarray  # [K], how often the reconstructor names each
+    accuracy: np.ndarray  # [K], how often the reconstructor recognises each
     latent: str
     model_step: int
 
     def save(self, path: epath.PathLike) -> None:
-        """Write them, whole or not at all."""
+        """Write the file, whole or not at all."""
         with atomic(path) as file:
             np.savez(file, **self._asdict())
 
@@ -42,7 +42,7 @@ class Directions(NamedTuple):
 
     @classmethod
     def load(cls, path: epath.PathLike, bundle: api.Bundle, latent: str | None = None) -> "Directions":
-        """The directions of a file, for `bundle`; prints a note where they were found on another step of it.
+        """The directions of a file, for `bundle`; prints a note if they were found at another step of it.
 
         Raises:
           UserError: there is no such file, or its directions are of another kind of model or not of `latent`.
@@ -88,8 +88,8 @@ def animation(editor: api.Editor, code: api.Code, axes: api.Axes, max_shift: flo
 # --- Factors by name ---
 
 
-def rival_directions(codes: np.ndarray, num: int, seed: int) -> dict[str, np.ndarray]:
-    """Directions to compare found ones with: rows [., d] of length 1 in standard deviations of codes [N, d].
+def baseline_directions(codes: np.ndarray, num: int, seed: int) -> dict[str, np.ndarray]:
+    """Directions to compare with: rows [., d] of length 1 in standard deviations of codes [N, d].
 
     `axes`: every dimension; `pca`: the `num` leading eigenvectors of the codes' correlations; `random`: `num`
     orthonormal ones from each of RANDOM_DRAWS draws.
@@ -124,17 +124,17 @@ def name_factors(
     codes: np.ndarray,
     seed: int,
 ) -> dict[str, object]:
-    """What the probe reads along directions.
+    """How much each direction changes each factor, as the probe reads it.
 
     Args:
       code: of the images that are moved; `factors` [B, F] are their true values.
       found: the directions [K, d], of length 1 in standard deviations of z.
       codes: codes [M, d] of many images, for the deviations and the correlations of z.
 
-    Returns `changes` [K, F] of the found directions and of their rivals, their `factor_share`, and `decoded_accuracy`
+    Returns `changes` [K, F] of the found directions and of the baselines, their `factor_share`, and `decoded_accuracy`
     [F]: how often the probe reads the right value from a decoded image.
     """
-    directions = {"navigation": found} | rival_directions(codes, len(found), seed)
+    directions = {"navigation": found} | baseline_directions(codes, len(found), seed)
     scales, before = codes.std(axis=0), editor.decode(code)
     changes = {name: factor_changes(probe, editor, code, rows * scales, before) for name, rows in directions.items()}
     return {

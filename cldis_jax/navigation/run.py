@@ -17,7 +17,7 @@ from cldis_jax.navigation.search import Search
 from cldis_jax.runtime import config_json, partitioning, report, visualize
 
 NUM_SHOWN = 3  # images in the contact sheet and the animation
-NUM_NAMED = 32  # images on which the factors are read; as many are decoded at once
+NUM_NAMED = 32  # images on which the factors are read; also the batch of decoding
 MAX_SHOWN_SHIFT = 3.0  # standard deviations; beyond them most models leave their data
 CURVES = {
     "loss": ("loss", "cross_entropy"),
@@ -45,14 +45,14 @@ def navigate(
     eval_batches: int = 100,
     probe_steps: int = factor_probe.STEPS,
 ) -> dict[str, Any]:
-    """Find directions of a frozen model, or go on with the search in `folder`, and write all that was found there.
+    """Find directions of a frozen model, or continue the search in `folder`, and write the results there.
 
     Args:
       config: from `config_for`.
-      eval_batches: batches of fresh pairs on which the reconstructor is tested.
-      probe_steps: training of the factor probe, for a data set with factors.
+      eval_batches: batches of fresh pairs to test the reconstructor on.
+      probe_steps: training steps of the factor probe, for a data set with factors.
 
-    Returns what `FOLDER/navigation.json` holds; every process of several returns when the first has written it.
+    Returns the content of `FOLDER/navigation.json`; several processes wait until the first has written it.
 
     Raises:
       UserError: settings that don't suit the model or the devices, or a folder with a search of other settings.
@@ -83,11 +83,11 @@ def navigate(
         "rca": measured["rca"],
         "chance": 1 / config.num_directions,
         "shift_error": measured["shift_error"],
-        "shift_error_chance": (config.min_shift + config.max_shift) / 2,  # of the best constant, 0
+        "shift_error_chance": (config.min_shift + config.max_shift) / 2,  # the error of the best constant, 0
         "ranking": ranking.tolist(),
         "accuracy": measured["accuracy"].tolist(),
         "fresh_pairs": int(measured["count"].sum()),
-        "images": "held-out" if held_out else "training",  # those of the fresh pairs and the pictures
+        "images": "held-out" if held_out else "training",  # of the fresh pairs and the pictures
         "latent": latent,
         "steps": int(found.state.step),
         "compile_seconds": found.compile_seconds,
@@ -110,7 +110,7 @@ def navigate(
             tested = factor_probe.tested_accuracy(probe, source, fresh_indices)
             written |= factors(folder, source.factor_names, named, tested, ranking)
         report.write_json(folder / "navigation.json", written)
-    if jax.process_count() > 1:  # the first process draws alone; at their exit the others would wait for minutes only
+    if jax.process_count() > 1:  # only the first process draws; at their exit the others would time out
         multihost_utils.sync_global_devices("the directions are written")
     return written
 
@@ -127,7 +127,7 @@ def draw(
 def factors(
     folder: epath.Path, names: Sequence[str], named: dict[str, Any], tested: np.ndarray, ranking: np.ndarray
 ) -> dict[str, Any]:
-    """Write `factors.png`, from `results.name_factors`; returns what navigation.json holds of the factors."""
+    """Write `factors.png`, from `results.name_factors`; returns their part of navigation.json."""
     picture = visualize.heatmap(
         named["changes"]["navigation"][ranking],
         [f"direction {k}" for k in ranking],

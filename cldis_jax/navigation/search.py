@@ -20,12 +20,12 @@ SAVES = 20  # checkpoints over the whole search
 
 
 class Found(NamedTuple):
-    """What a search returns."""
+    """The result of a search."""
 
     state: method.NavigationState
     history: list[dict[str, float]]  # the learning curve
-    steps: int  # done now
-    compile_seconds: float | None  # until the first step was dispatched; None where nothing was left to do
+    steps: int  # of this call
+    compile_seconds: float | None  # until the first step was dispatched; None if no step was left
     seconds_per_step: float | None  # median over logged blocks without the first; None for a single block
 
 
@@ -78,7 +78,7 @@ class Search:
         return self._step(self._model, self._codes, self._scales, navigation_state)
 
     def lower(self):
-        """The step, lowered for compilation; touches no values."""
+        """The step, lowered for compilation, from shapes alone."""
         shapes = jax.eval_shape(self.create)
         return self._step.lower(self._model, self._codes, self._scales, shapes)
 
@@ -105,7 +105,7 @@ class Search:
 
         Raises:
           CheckpointError: the folder holds a search of another config.
-          NonFiniteError: a loss or gradient is not finite; the last good checkpoint stays.
+          NonFiniteError: a loss or gradient is not finite; the last good checkpoint is kept.
           SystemExit: a signal asked the search to stop, and it has saved.
         """
         config, total = self.config, self.config.train.steps

@@ -54,7 +54,7 @@ def devices_of(topology: Topology) -> list:
 def compile_step(
     config: ConfigDict, topology: Topology, effort: float = 0.0
 ) -> tuple[jax.stages.Compiled, dict[str, Any]]:
-    """The compiled training step of a config on a slice, and its facts that need no compilation.
+    """The compiled training step of a config on a slice, and the facts that need no compilation.
 
     `effort` in [-1, 1] is how long XLA optimises; training compiles with 0.
 
@@ -96,7 +96,7 @@ def compile_step(
 
 
 def costs(compiled: jax.stages.Compiled, module: hlo.Module) -> tuple[float, float]:
-    """FLOPs and bytes accessed of one run. XLA's own figures count the body of a loop (of micro-batches) once."""
+    """FLOPs and bytes accessed of one run. XLA's own figures count the body of a loop once."""
     once = compiled.cost_analysis()
     return float(once["flops"]) * module.repeated_flops(), float(once["bytes accessed"]) * module.repeated_bytes()
 
@@ -135,7 +135,7 @@ def plan(config: ConfigDict, topology: Topology, effort: float = 0.0) -> dict[st
 
 
 def tables(facts: dict[str, Any]) -> str:
-    """The plan for a person."""
+    """The plan as text."""
     bytes_per_chip, hbm = facts["bytes_per_chip"], facts["hbm_bytes_per_chip"]
     mesh = ", ".join(f"{axis}={size}" for axis, size in facts["mesh"].items())
     bound = "compute" if facts["compute_seconds"] > facts["memory_seconds"] else "memory bandwidth"

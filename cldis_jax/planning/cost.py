@@ -1,4 +1,4 @@
-"""What a config costs, from shapes alone: elements, bytes, FLOPs."""
+"""The cost of a config, from shapes alone: elements, bytes, FLOPs."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def num_bytes(tree: Any) -> int:
 
 
 class _WithoutProbe:
-    """A U-Net that is left out for other batches than the training batch: the probe of z is slow to trace."""
+    """A U-Net that returns zeros unless the batch is the training batch: the probe of z is slow to trace."""
 
     def __init__(self, unet: UNet):
         self.unet = unet
@@ -39,7 +39,7 @@ class _WithoutProbe:
 def training_flops_per_image(config: ConfigDict, params: Any = None) -> float:
     """FLOPs of one training step an image, two for a multiply-add.
 
-    What a step does once (the optimiser, the probe of z) does not count.
+    Work that is done once a step (the optimiser, the probe of z) does not count.
 
     Args:
       params: parameters or their shapes, as from `models.init_params`; None: made here.

@@ -1,4 +1,4 @@
-"""What a config means before it runs: its size and cost, and how it differs from its preset."""
+"""The size and cost of a config before it runs, and its differences from its preset."""
 
 import functools
 from typing import Any
@@ -48,7 +48,7 @@ def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """The facts of `describe` for a person."""
+    """The facts of `describe` as text."""
     rows = [(f"parameters: {name}", f"{number:,}") for name, number in facts["parameters"].items()]
     rows += [
         ("training GFLOP an image", f"{facts['flops_per_image'] / 1e9:,.4g}"),
@@ -81,7 +81,7 @@ def differences(config: ConfigDict, against: str = "", overrides: dict[str, Any]
 
 
 def differences_table(rows: list[dict[str, Any]], preset: str) -> str:
-    """The `differences` for a person, one line a field."""
+    """The `differences` as text, one line a field."""
     if not rows:
         return f"no field differs from the preset {preset}"
     lines = [(row["field"], _text(row["preset"]), _text(row["config"]), row["why"]) for row in rows]

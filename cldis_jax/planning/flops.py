@@ -25,7 +25,7 @@ REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_a
 
 
 def per_example(function: Callable[..., Any], batch_size: int, *arguments: Any) -> float:
-    """FLOPs of `function(*arguments)` for one example of the batch; what the batch does once does not count.
+    """FLOPs of `function(*arguments)` for one example of the batch, without work that is done once a batch.
 
     Args:
       batch_size: an odd prime that divides no other dimension. An operation counts if one of its dimensions is a
@@ -90,7 +90,7 @@ def _elements(shapes: list[tuple[int, ...]]) -> int:
 
 
 def _convolution(lhs: tuple, rhs: tuple, out: tuple, params: dict[str, Any]) -> float:
-    """Two FLOPs for each pair of a kernel's tap and an input element that meet."""
+    """Two FLOPs for each pair of a kernel's tap and the input element that it multiplies."""
     dimensions = params["dimension_numbers"]
     features = rhs[dimensions.rhs_spec[0]] * rhs[dimensions.rhs_spec[1]]  # out, and in of one group
     pairs = 1
@@ -98,15 +98,15 @@ def _convolution(lhs: tuple, rhs: tuple, out: tuple, params: dict[str, Any]) -> 
         zip(dimensions.lhs_spec[2:], dimensions.rhs_spec[2:], dimensions.out_spec[2:])
     ):
         dilations = params["lhs_dilation"][i], params["rhs_dilation"][i]
-        pairs *= _meeting(
+        pairs *= _num_pairs(
             lhs[left], rhs[right], out[result], params["window_strides"][i], params["padding"][i][0], *dilations
         )
     return 2 * pairs * features * lhs[dimensions.lhs_spec[0]] / params["batch_group_count"]
 
 
 @functools.cache
-def _meeting(size: int, taps: int, outputs: int, stride: int, pad: int, lhs_dilation: int, rhs_dilation: int) -> int:
-    """Along one dimension: how often a tap of the kernel meets an element, not padding or a gap between elements."""
+def _num_pairs(size: int, taps: int, outputs: int, stride: int, pad: int, lhs_dilation: int, rhs_dilation: int) -> int:
+    """Number of pairs of a tap and an element along one dimension, without padding and gaps between elements."""
     positions = np.arange(outputs)[:, None] * stride + np.arange(taps) * rhs_dilation - pad
     inside = (positions >= 0) & (positions <= (size - 1) * lhs_dilation) & (positions % lhs_dilation == 0)
     return int(inside.sum())

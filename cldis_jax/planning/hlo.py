@@ -53,7 +53,7 @@ class Instruction:
 
 
 def dimensions(shape: str) -> list[int]:
-    """Of the first array of a shape."""
+    """Sizes of the first array of a shape."""
     found = _ARRAY.search(shape)
     return [int(size) for size in found.group(3).split(",") if size] if found else []
 
@@ -62,9 +62,7 @@ def num_bytes(shape: str) -> int:
     """Bytes of a shape in HLO's notation, `bf16[8,64]{1,0:T(8,128)}`, or of a tuple of shapes."""
     bits = 0
     for kind, width, dims in _ARRAY.findall(shape):
-        elements = 1
-        for size in dims.split(","):
-            elements *= int(size or 1)
+        elements = math.prod(int(size or 1) for size in dims.split(","))
         bits += elements * (8 if kind == "pred" else int(width or 0))
     return bits // 8
 
@@ -118,7 +116,7 @@ class Module:
         `loops`: False counts every loop as one round, like XLA's own cost analysis.
         """
         times = collections.Counter({self.entry: 1})
-        for name in reversed(self.computations):  # callers are below their callees
+        for name in reversed(self.computations):  # HLO defines callees before their callers
             for instruction in self.computations[name].values():
                 trips = self.trip_count(instruction) if instruction.opcode == "while" and loops else 1
                 for callee in instruction.callees:
@@ -160,7 +158,7 @@ class Module:
         return totals[0] / totals[1] if totals[1] else 1.0
 
     def _flops(self, computation: dict[str, Instruction]) -> float:
-        """Roughly; borders and dilation of convolutions are counted as if they were pixels."""
+        """Approximate FLOPs; borders and dilation of convolutions count as pixels."""
         total = 0
         for instruction in computation.values():
             operands = [dimensions(computation[name].shape) for name in instruction.operands if name in computation]
@@ -177,7 +175,7 @@ class Module:
         return total
 
     def _bytes(self, computation: dict[str, Instruction]) -> float:
-        """Of operands and results, views left out."""
+        """Bytes of operands and results, without views."""
         total = 0
         for instruction in computation.values():
             if instruction.opcode not in VIEWS:

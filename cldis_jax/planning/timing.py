@@ -21,7 +21,7 @@ from cldis_jax.runtime import partitioning, report
 from cldis_jax.training.program import Program, make_program
 
 WARM_UP = 2  # dispatches that are not timed
-NEVER = 2**31 - 1  # steps between two probes of z: more than are timed
+NEVER = 2**31 - 1  # steps between two probes of z: more than the timed steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def time_steps(program: Program, batches: Iterator[np.ndarray], num_steps: int, 
 
 
 def random_batches(program: Program) -> Iterator[np.ndarray]:
-    """This process's share of one batch of noise, again and again."""
+    """This process's share of one batch of noise, repeated forever."""
     local = list(program.abstract_batch.shape)
     local[-4] //= jax.process_count()
     return itertools.repeat(np.random.default_rng(0).integers(0, 256, local, np.uint8))
@@ -111,7 +111,7 @@ def benchmark(config: ConfigDict, num_steps: int, *, read_data: bool = True, tim
     mesh = partitioning.make_mesh(config)
     batches = read_batches(config) if read_data else None
     if batches:
-        batches = itertools.chain([next(batches)], batches)  # missing images raise here, not after compiling
+        batches = itertools.chain([next(batches)], batches)  # raises for missing images before compiling
     flops = cost.training_flops_per_image(config) * config.data.batch_size
     program = make_program(config, mesh)
     whole = time_steps(program, batches or random_batches(program), num_steps, "training")
@@ -143,7 +143,7 @@ def benchmark(config: ConfigDict, num_steps: int, *, read_data: bool = True, tim
 
 
 def table(results: dict[str, Any]) -> str:
-    """The figures for a person."""
+    """The figures as text."""
     milliseconds = "{:,.2f}".format
     rows = [
         ("devices", f"{results['devices']} x {results['device']}"),

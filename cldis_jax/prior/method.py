@@ -1,6 +1,6 @@
 """The latent prior of Diff-AE: a diffusion model of z_sem, from which new codes are drawn (Preechakul et al. 2022).
 
-It learns codes of zero mean and unit deviation by the L1 error in eps, over 1000 steps of beta = 0.008.
+The codes are standardised, the loss is the L1 error in eps, and the diffusion has 1000 steps of beta = 0.008.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from cldis_jax.method import diffusion
 from cldis_jax.models.latent_mlp import LatentMLP
 from cldis_jax.runtime.errors import UserError
 
-LARGE = 128  # codes of at least this size get the reference's network and recipe, smaller codes a smaller network
+LARGE = 128  # codes of at least this size use the reference's network and recipe, smaller codes a smaller network
 
 
 def default_config(latent_dim: int) -> ConfigDict:
@@ -47,7 +47,7 @@ def default_config(latent_dim: int) -> ConfigDict:
 
 @struct.dataclass
 class PriorAverages:
-    """What sampling reads: the MLP's moving average, and the codes' mean and standard deviation [d]."""
+    """What sampling uses: the MLP's moving average, and the codes' mean and standard deviation [d]."""
 
     params: dict[str, Any]
     mean: jax.Array
@@ -151,7 +151,7 @@ class LatentPrior:
         """Codes z [num, d] by unclipped DDIM of `num_steps` from N(0, I).
 
         Raises:
-          UserError: a number of steps that the diffusion does not have.
+          UserError: a number of steps out of range.
         """
         schedule = schedule_of(self.config)
         if not 1 <= num_steps <= schedule.num_steps:

@@ -17,8 +17,8 @@ def priors_of(bundle: api.Bundle, asked: Sequence[str] | None = None) -> dict[st
     """The priors of z by name: `normal` is N(0, I), here None, and `latent` the diffusion prior of the model's workdir.
 
     Args:
-      asked: names. By default those that suit the model: `normal` where z_sem was distilled from the VAE, or for a VAE
-        alone; `latent` where one was trained.
+      asked: names. By default `normal` if z_sem was distilled from the VAE, or for a VAE alone, and `latent` if one was
+        trained.
 
     Raises:
       UserError: an unknown name, a prior that the model does not have, or no prior that suits it.
@@ -32,7 +32,7 @@ def priors_of(bundle: api.Bundle, asked: Sequence[str] | None = None) -> dict[st
     if not asked:
         raise UserError(
             f"{workdir} holds a Diff-AE that was not distilled, so that N(0, I) is not its prior; train one with "
-            f"python -m cldis_jax.latent_prior --workdir={workdir}, or insist with --prior=normal"
+            f"python -m cldis_jax.latent_prior --workdir={workdir}, or use --prior=normal all the same"
         )
     if "latent" in asked and not bundle.has_diffusion:
         raise UserError(f"{workdir} holds a VAE alone, whose prior is N(0, I): use --prior=normal")
@@ -48,7 +48,7 @@ def sample(
     latent_steps: int = 200,
     seed: int = 0,
 ) -> np.ndarray:
-    """New images [num, H, W, C]; of a VAE alone, its decoder's means.
+    """New images [num, H, W, C]; for a VAE alone, the means of its decoder.
 
     Args:
       prior: of z; None is N(0, I).

@@ -1,4 +1,4 @@
-"""The latent prior on disk: `WORKDIR/latent_prior/`, in checkpoints of the same form as the model's own."""
+"""The latent prior on disk: `WORKDIR/latent_prior/`, in checkpoints of the same form as the model's."""
 
 import functools
 
@@ -18,19 +18,19 @@ def prior_dir(workdir: str) -> str:
 
 
 def exists(workdir: str) -> bool:
-    """Whether there is a prior; a training that was stopped before its first save leaves none."""
+    """Whether there is a prior; a training that stopped before its first save leaves none."""
     return checkpoint.has_any(prior_dir(workdir))
 
 
 def check_trainable(workdir: str) -> None:
-    """Raise CheckpointError for a prior that `save` wrote: it has no optimiser to train on with."""
+    """Raise CheckpointError for a prior that `save` wrote: training can't continue without the optimiser state."""
     if not exists(workdir):
         return
     folder = epath.Path(prior_dir(workdir))
     newest = checkpoint.kept_steps(prior_dir(workdir))[-1]
     if not (folder / "checkpoints" / str(newest) / "state").exists():
         raise checkpoint.CheckpointError(
-            f"{workdir} has a latent prior that came with an import, without an optimiser to train it on; draw from it "
+            f"{workdir} has a latent prior that came with an import and has no optimiser state to train on; sample it "
             f"with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away and train one"
         )
 
@@ -60,7 +60,7 @@ def abstract_state(config: ConfigDict) -> PriorState:
 
 
 def save(workdir: str, config: ConfigDict, averages: PriorAverages, step: int) -> None:
-    """Write a prior without an optimiser: one can draw from it, but not train it on."""
+    """Write a prior without optimiser state, for sampling only."""
     with checkpoint.Checkpoints(prior_dir(workdir)) as checkpoints:
         checkpoints.save(step, config, averages)
         checkpoints.wait()

@@ -30,16 +30,16 @@ SETTINGS = {  # name -> (section of the config, smallest value)
 
 
 def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0, **settings) -> dict[str, Any]:
-    """Train a prior of z_sem in `workdir` (default: the model's own), or go on with the one that is there.
+    """Train a prior of z_sem in `workdir` (default: the model's own), or continue the one that is there.
 
     Args:
       seed: of the choice of images, the initial weights and the training.
-      settings: names of SETTINGS. A value of None, as an absent name, takes the default of `method.default_config`.
+      settings: names of SETTINGS. None, like an absent name, means the default of `method.default_config`.
 
-    Returns what is written to `WORKDIR/latent_prior.json`: see `fit`, and the `config`.
+    Returns the content of `WORKDIR/latent_prior.json`: the results of `fit`, and the `config`.
 
     Raises:
-      UserError: the model has no z_sem, a value is too small, or the workdir holds a prior that can't go on.
+      UserError: the model has no z_sem, a value is too small, or the workdir holds a prior that can't be continued.
     """
     workdir = bundle.workdir if workdir is None else workdir
     if not bundle.has_diffusion:
@@ -60,10 +60,10 @@ def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0
 
 
 def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray:
-    """z_sem [N, d] of the images that the model was trained on, unflipped; a random subset where N < all of them.
+    """z_sem [N, d] of the images that the model was trained on, unflipped.
 
     Args:
-      num_images: at most so many, drawn by `seed`; 0: all.
+      num_images: the most images, a random subset drawn by `seed`; 0: all.
     """
     source = data.make_source(bundle.config.data)
     indices, _ = data.split(len(source), bundle.config.data.holdout)
@@ -90,11 +90,11 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
     """Train a prior of z_sem until `config.train.steps`, from the newest checkpoint in `WORKDIR/latent_prior`, if any.
 
     Returns `num_codes`, `model_step`, `parameters`, `steps`, `code_mean`, `code_std` and `loss`: the mean over the last
-    tenth of the steps done now, None where there were none to do.
+    tenth of the steps of this call, None if there were none.
 
     Raises:
       CheckpointError: the workdir holds a prior of another config.
-      NonFiniteError: the loss is not finite; the last good checkpoint stays.
+      NonFiniteError: the loss is not finite; the last good checkpoint is kept.
     """
     folder = store.prior_dir(workdir)
     checkpoint.claim(folder, config_json.config_to_json(config), "a prior")
@@ -104,7 +104,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
     every = max(total // SAVES // CHUNK, 1) * CHUNK
     update = jax.jit(functools.partial(method.train_steps, config), static_argnums=0, donate_argnums=2)
 
-    with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:  # which waits for its saves
+    with preemption.StopRequest() as stop, checkpoint.Checkpoints(folder) as checkpoints:  # it waits for its saves
         restored = checkpoints.restore(store.abstract_state(config))
         if restored is None:
             prior_state = jax.jit(functools.partial(method.create_state, config))(mean, std)

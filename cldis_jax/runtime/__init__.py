@@ -1,1 +1,1 @@
-"""Machines and files: checkpoints, meshes, signals, reports, pictures. Knows nothing of the method."""
+"""Machines and files: checkpoints, meshes, signals, reports, pictures. Independent of the method."""

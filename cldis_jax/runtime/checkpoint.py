@@ -1,4 +1,4 @@
-"""The checkpoints of a workdir. The only file that imports Orbax; it knows nothing of the method.
+"""The checkpoints of a workdir. The only file that imports Orbax; independent of the method.
 
 `WORKDIR/checkpoints/STEP/` holds four items: `state` (parameters, optimiser, feedback, step), `ema` (the moving
 averages, which evaluation reads), `data` (the position in the data) and `config`. Saving does not block, and a
@@ -27,7 +27,7 @@ class CheckpointError(UserError):
 
 
 def params_sha256(params: Any) -> str:
-    """A digest over all parameters (names, shapes, bits); equal for equal parameters, on any number of devices."""
+    """A digest of all parameters (names, shapes, bits); the same for any number of devices."""
     if jax.process_count() > 1:
         params = multihost_utils.process_allgather(params, tiled=True)
     digest = hashlib.sha256()
@@ -39,7 +39,7 @@ def params_sha256(params: Any) -> str:
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """Always False: only `StopRequest` may ask, because all processes must count their questions alike."""
+        """Always False: only `StopRequest` may ask JAX, because every process must ask equally often."""
         return False
 
 
@@ -91,14 +91,14 @@ class Checkpoints:
         `WORKDIR/damaged/`, and the one before it is used.
 
         Raises:
-          CheckpointError: the newest checkpoint has no optimiser, like that of an imported model; or none can be
-            read, and then none is moved.
+          CheckpointError: the newest checkpoint has no optimiser state, like that of an imported model; or none can
+            be read, and then none is moved.
         """
         damaged = []
         for step in self.steps():
             if not any((self.directory / str(step) / item).exists() for item in ("state", "data")):
                 raise CheckpointError(
-                    f"step {step} in {self.directory} is a model without its optimiser, which can't be trained on; "
+                    f"step {step} in {self.directory} has no optimiser state, so training can't continue from it; "
                     f"start from it in a new workdir, with --config.init_from={self.directory.parent}"
                 )
             items = {
@@ -110,7 +110,7 @@ class Checkpoints:
             restored = None
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-            except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
+            except Exception as error:  # Orbax and TensorStore raise errors of many kinds
                 _warn_damaged(step, error)
             if _on_every_process(restored is not None):
                 self._set_aside(damaged)
@@ -135,7 +135,7 @@ class Checkpoints:
             except Exception as error:
                 _warn_damaged(candidate, error)
         which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); the warnings say why")
+        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); see the warnings")
 
     def config(self) -> ConfigDict:
         """The config of the newest checkpoint that can be read, with the fields of this version; see `upgrade`."""
@@ -148,7 +148,7 @@ class Checkpoints:
             else:
                 return config_from_json(upgrade(values))
         if self.steps():
-            raise CheckpointError(f"no checkpoint in {self.directory} can be read; the warnings say why")
+            raise CheckpointError(f"no checkpoint in {self.directory} can be read; see the warnings")
         raise CheckpointError(f"no checkpoint in {self.directory}: train first")
 
     def _set_aside(self, steps: list[int]) -> None:
@@ -200,10 +200,10 @@ def has_any(workdir: str) -> bool:
 
 
 def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
-    """Refuse a folder that holds the work of another config.
+    """Raise CheckpointError if a folder holds the work of another config.
 
-    The config is compared with `FOLDER/config.json`, or where that is absent with the newest checkpoint's. An empty
-    folder, and fields that may change (FREE_FIELDS), are accepted.
+    The config is compared with `FOLDER/config.json`, or if that is absent with the newest checkpoint's. An empty
+    folder is accepted, and so are other values of FREE_FIELDS.
 
     Args:
       asked: the config that is to run, from `config_to_json`.
@@ -223,13 +223,13 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
         return
     if differing := differing_fields(saved, asked):
         raise CheckpointError(
-            f"{folder} holds {what} of another config; choose another folder, move this one away, or agree on:\n  "
+            f"{folder} holds {what} of another config; choose another folder, move this one, or make these agree:\n  "
             + "\n  ".join(differing)
         )
 
 
 def _on_every_process(ok: bool) -> bool:
-    """Whether `ok` holds on every process; all processes get the same answer."""
+    """Whether `ok` is true on every process; the result is the same on all."""
     return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 
 

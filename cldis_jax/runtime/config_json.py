@@ -1,4 +1,4 @@
-"""A config as JSON: stored beside every model, compared when a run goes on, and read again by later versions."""
+"""A config as JSON: stored beside every model, compared when a run resumes, and readable by later versions."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax.runtime.errors import UserError
 
-# Fields, or sections, that a resumed run may change: they decide how long, where and how often, not what is computed.
+# Fields, or sections, that a resumed run may change: they set how long, where and how often, not what is computed.
 FREE_FIELDS = (
     "preset",
     "profile_steps",
@@ -24,7 +24,7 @@ FREE_FIELDS = (
     "data.threads",
     "data.prefetch",
 )
-# Fields of earlier versions that no longer exist -> the value at which they changed nothing.
+# Fields of earlier versions that no longer exist -> the value at which they had no effect.
 RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
 # Fields that earlier versions did not have -> the value at which a run is computed as it was then.
 ADDED: dict[str, Any] = {"data.split": "", "data.cache": "auto"}
@@ -83,7 +83,7 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(the section that a dotted name is in, empty where there is none; the field's own name)."""
+    """(section, field) of a dotted name; an empty section if there is none."""
     *sections, field = name.split(".")
     for section in sections:
         values = values.get(section, {})
@@ -91,7 +91,7 @@ def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 
 
 def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """One line for each field in which a run's saved config and the one asked for differ, free fields left out.
+    """One line for each field in which a saved config differs from the one asked for, without free fields.
 
     Either may be of an earlier version.
 

@@ -1,4 +1,4 @@
-"""What a user can mend: an error whose message is the whole story."""
+"""The base class of errors that a user can fix; commands print only the message."""
 
 
 class UserError(ValueError):

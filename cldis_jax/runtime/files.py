@@ -15,7 +15,7 @@ class WriteError(UserError, OSError):
 
 @contextlib.contextmanager
 def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
-    """A file to write, which gets the name `path` when the block ends without an error. Makes the folder.
+    """A file to write, which gets the name `path` if the block ends without an error. Makes the folder.
 
     Until then it is `path` with the ending `.part`, and `path` keeps its old content.
 

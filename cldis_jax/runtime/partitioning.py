@@ -1,4 +1,4 @@
-"""The device mesh, and how the state and the batch are split over it. Knows devices, not the method."""
+"""The device mesh, and how the state and the batch are split over it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ AXES = ("data", "fsdp")
 
 
 def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
-    """Devices along (data, fsdp); a -1 in the config means all devices that the other axis leaves.
+    """Devices along (data, fsdp); -1 in the config means all devices that the other axis leaves.
 
     Raises:
       UserError: the shape does not multiply to `num_devices`.

@@ -1,4 +1,4 @@
-"""When to stop early: after SIGTERM or Ctrl-C; several processes agree through JAX's coordination service."""
+"""Early stop after SIGTERM or Ctrl-C; several processes agree through JAX's coordination service."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 
 class StopRequest:
-    """A context in which SIGTERM and Ctrl-C only set a mark, so that a loop can finish its step and save.
+    """A context in which SIGTERM and Ctrl-C only set a flag, so that a loop can finish its step and save.
 
     A second Ctrl-C ends the process at once.
     """
@@ -18,12 +18,12 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self):
-        if jax.process_count() == 1:  # on several, jax.distributed owns SIGTERM
+        if jax.process_count() == 1:  # with several, jax.distributed handles SIGTERM
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._ask)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def _ask(self, number, frame):
+    def _handle(self, number, frame):
         if number == signal.SIGINT and self._signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self._signal is None:
@@ -31,7 +31,7 @@ class StopRequest:
         self._signal = number
 
     def reached(self, dispatch: int) -> bool:
-        """Whether to stop after a dispatch; the same answer on every process.
+        """Whether to stop after a dispatch; the same on every process.
 
         Args:
           dispatch: a number that grows by one with each call; otherwise several processes never agree.

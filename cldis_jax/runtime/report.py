@@ -1,4 +1,4 @@
-"""What a run writes for people and programs: progress bar, JSON lines, TensorBoard events, result files."""
+"""The output of a run: progress bar, JSON lines, TensorBoard events, result files."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from cldis_jax.runtime.files import atomic
 
 
 class Report:
-    """Scalars and pictures of one run, in `workdir`; writes nothing if not `enabled` (all hosts but the first)."""
+    """Scalars and pictures of one run, in `workdir`; writes nothing if not `enabled` (all processes but the first)."""
 
     def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
         self._enabled = enabled
@@ -32,19 +32,19 @@ class Report:
         )
 
     def _keep_history_until(self, step: int) -> None:
-        """Drop the lines after `step`: a run that was killed logged steps that it repeats when it goes on."""
+        """Drop the lines after `step`: a killed run may have logged steps that the resumed run repeats."""
         if self._lines.exists():
             rows = []
             for line in self._lines.read_text().splitlines():
                 try:
                     rows.append(json.loads(line))
-                except json.JSONDecodeError:  # the kill came in the middle of this line
+                except json.JSONDecodeError:  # the run was killed while it wrote this line
                     continue
             self.history = [row for row in rows if row["step"] <= step]
             self._lines.write_text("".join(json.dumps(row) + "\n" for row in self.history))
 
     def scalars(self, step: int, values: dict[str, float], shown: dict[str, str]) -> None:
-        """Write scalars with nine significant digits, all that a float32 has, and show the texts in `shown`."""
+        """Write scalars with nine significant digits, enough for a float32, and show the texts in `shown`."""
         if not self._enabled:
             return
         row = {"step": step} | {name: float(f"{value:.9g}") for name, value in values.items()}

@@ -34,7 +34,7 @@ class CheckpointFileError(UserError):
 
 
 class Skipped:
-    """Replaces an object of a checkpoint that isn't read; accepts everything that a pickle does to it."""
+    """Replaces an object that isn't read; accepts all that unpickling does to it."""
 
     def __init__(self, *args, **kwargs):
         pass
@@ -96,7 +96,7 @@ def read(path: str) -> dict[str, Any]:
             f"{path} can't be read as a PyTorch checkpoint ({type(error).__name__}: {first_line})"
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointFileError(f"{path} holds no dictionary of tensors but a {type(content).__name__}")
+        raise CheckpointFileError(f"{path} contains a {type(content).__name__}, not a dictionary of tensors")
     return _to_numpy(torch, content)
 
 

@@ -1,4 +1,4 @@
-"""Pictures from arrays: grids, curves, heat maps, animations, and their files. Knows pixels, not models."""
+"""Pictures from arrays: grids, curves, heat maps, animations, and their files."""
 
 from collections.abc import Sequence
 
@@ -67,8 +67,8 @@ def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], millise
 
 
 def new_figure(width: float, height: float, dpi: int = 100):
-    """An empty matplotlib figure, sizes in inches, whose layout keeps the labels of its panels apart."""
-    from matplotlib.figure import Figure  # here, because most commands draw no plot
+    """An empty matplotlib figure, sizes in inches, whose layout keeps labels from overlapping."""
+    from matplotlib.figure import Figure  # most commands draw no plot
 
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 

@@ -1,1 +1,1 @@
-"""The tables of the study: the cells of a table, running them, their records, and the table of those records."""
+"""The tables of the study: cells, their runs, their records, and the tables made from the records."""

@@ -88,8 +88,8 @@ class Cell:
     latents: tuple[str, ...]
     metrics: tuple[str, ...]
     evaluation: dict[str, Any]
-    data: dict[str, str]  # config fields with the paths of the data on this machine
-    weights: dict[str, str]  # evaluation flags with the paths of weights on this machine
+    data: dict[str, str]  # config field -> path of the data on this machine
+    weights: dict[str, str]  # evaluation flag -> paths of weights on this machine
 
     @property
     def id(self) -> str:
@@ -117,7 +117,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The choices that flags make."""
+    """Choices made by flags."""
 
     steps: int | None = None
     seeds: int | None = None

@@ -1,4 +1,4 @@
-"""Runs the commands of the cells, one at a time."""
+"""Run the commands of the cells."""
 
 import pathlib
 import shlex
@@ -9,7 +9,7 @@ from typing import Any
 from cldis_jax.configs import default
 
 CONFIGS = pathlib.Path(default.__file__).parent
-# In a checkout configs/ lies beside the package, in an installed package inside it.
+# In a checkout configs/ is beside the package, in an installed package inside it.
 CHECKOUT = CONFIGS.parent if (CONFIGS.parent / "cldis_jax").is_dir() else None
 
 
@@ -18,7 +18,7 @@ class CellError(RuntimeError):
 
 
 class Children:
-    """Runs one command at a time. It passes SIGTERM and Ctrl-C on to the command and starts no other after that."""
+    """Runs one command at a time. It passes SIGTERM and Ctrl-C on to the command, and then starts no other."""
 
     def __init__(self):
         self._child: subprocess.Popen | None = None
@@ -57,7 +57,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Ctrl-C in the terminal reaches the command once, through us
+                start_new_session=True,  # so that Ctrl-C in the terminal reaches the command once, through this process
                 close_fds=False,  # the command inherits the lock of its cell
             )
             if self._signal is not None:

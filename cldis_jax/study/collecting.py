@@ -49,7 +49,7 @@ class Collected:
 
     table: Table
     sections: tuple[Section, ...]
-    cells: tuple[dict[str, Any], ...]  # of each: id, status, error, seconds, commit, machine
+    cells: tuple[dict[str, Any], ...]  # each: id, status, error, seconds, commit, machine
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

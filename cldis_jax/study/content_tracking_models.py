@@ -18,7 +18,7 @@ from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
 
 SUPERVISED = {"DCI": ("dci", "disentanglement"), "MIG": ("mig", "mig")}
-LEAST = 4  # models; a rank correlation of fewer means nothing
+LEAST = 4  # models; with fewer, a rank correlation means nothing
 
 
 def read(path: str) -> dict[str, Any]:

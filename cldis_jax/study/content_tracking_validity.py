@@ -1,12 +1,12 @@
-"""Does the content-tracking metric measure disentanglement? Its validity study, with the renderer as a perfect decoder.
+"""Does the content-tracking metric measure disentanglement? A study with the renderer as a perfect decoder.
 
     python -m cldis_jax.study.content_tracking_validity --out=DIR [--quick]
 
 The codes are the true factors of rendered scenes in units of their standard deviations, so a rotated basis mixes
 factors, e.g. the wall's hue with the camera's orientation. The shape varies between the images but is not a direction:
-it has four values and nothing between them, so a step along it is a jump. The study asks four questions. Do the true
-factors score high? Does the score fall step by step while a plane of two factors is rotated? Do a duplicated factor, a
-dead one and pixel noise lower it? How many images and frames does a stable score need?
+it has four values and nothing between them. The study asks four questions. Do the true factors score high? Does the
+score fall at each step of a rotation of two factors? Do a duplicated factor, a dead one and pixel noise lower it? How
+many images and frames does a stable score need?
 """
 
 import itertools
@@ -85,7 +85,7 @@ def study_basis(
     true = list(range(len(FACTORS)))
     dead = len(FACTORS)
     directions = [np.eye(len(FACTORS)), np.zeros((1, len(FACTORS)))]
-    bases = {plane: [true] for plane in planes}  # for every angle, the rows of `directions` that are the basis
+    bases = {plane: [true] for plane in planes}  # for every angle, the rows of `directions` that form the basis
     for plane, degrees in itertools.product(planes, ANGLES[1:]):
         basis = list(true)
         basis[plane[0]], basis[plane[1]] = np.arange(2) + sum(map(len, directions))
@@ -164,7 +164,7 @@ def verdicts(result: dict[str, Any]) -> dict[str, bool]:
 
 
 def plots(result: dict[str, Any]) -> np.ndarray:
-    """One uint8 picture: the score by angle for every plane, by noise, and of the bases that must score lower."""
+    """One uint8 picture: scores by angle for every plane, by noise, and of three worse bases."""
     figure = visualize.new_figure(12.5, 3.8)
     turning, noisy, bars = figure.subplots(1, 3)
     rotation, noise = result["rotation"], result["noise"]
@@ -256,7 +256,7 @@ def _mean_and_worst(rotation: dict[str, Any]) -> str:
 def main() -> None:
     cli.require(OUT)
     if CHECKPOINT.value:
-        trackers.make_tracker("tapir", CHECKPOINT.value)  # a wrong checkpoint fails before the work
+        trackers.make_tracker("tapir", CHECKPOINT.value)  # raises for a wrong checkpoint before any work
     result = run(OUT.value, QUICK_FLAG.value, CHECKPOINT.value)
     print(report.table(rows(result), ("test", "score", "")))
 

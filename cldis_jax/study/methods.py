@@ -1,4 +1,4 @@
-"""The methods that the tables compare; each is a set of overrides of a data set's config."""
+"""The methods that the tables compare: sets of overrides of a data set's config."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ class Method:
     name: str  # part of the id of its cells
     overrides: dict[str, Any]
     latents: tuple[str, ...]
-    floors: bool = True  # whether to measure floors for it; False if another row has the same
+    floors: bool = True  # whether to measure floors for it; False if another row has the same floors
 
 
 def closed_loop(conditioning: str) -> Method:
@@ -39,7 +39,7 @@ def closed_loop(conditioning: str) -> Method:
 
 
 def diffae_alone(conditioning: str) -> Method:
-    """The Diff-AE without a VAE. It never standardizes z_sem: alone, it scores better without."""
+    """The Diff-AE without a VAE. It never standardises z_sem, because it scores higher without."""
     alone = {"vae.weight": 0.0, "distillation.weight": 0.0, "model.standardize_z_sem": False}
     return Method(
         f"Diff-AE alone, {CONDITIONINGS[conditioning]}",
@@ -85,7 +85,7 @@ def distilled(config: ConfigDict, form: str) -> dict[str, Any]:
 
 
 def variants(config: ConfigDict, steps: int) -> list[Method]:
-    """CL-Dis with one choice changed; leaves out the choices that `config` makes itself."""
+    """CL-Dis with one choice changed, without the choices that `config` already has."""
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
@@ -113,7 +113,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"{size} latents", {"model.latent_dim": size}) for size in OTHER_LATENT_DIMS),
     ]
     own = flatten(config)
-    changing = {}  # by what they change: two alternatives may be the same change
+    changing = {}  # by the fields changed: two alternatives may be the same change
     for label, overrides in alternatives:
         changed = frozenset((name, value) for name, value in overrides.items() if own[name] != value)
         name = re.sub(r"\W+", "_", f"cldis {label}")

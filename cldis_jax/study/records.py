@@ -1,4 +1,4 @@
-"""The records of cells, and whether a record answers what a table asks for.
+"""The records of cells, and whether a record is what a table needs.
 
 While a table runs, a cell has the folder OUT/cells/ID with its `cell.json` and an `evaluate.json` for each latent.
 A finished study is one file, OUT/cells.jsonl, with one cell a line. Where a cell has both, the folder counts.
@@ -21,7 +21,7 @@ from cldis_jax.study.methods import LATENTS
 
 Record = dict[str, Any]
 LINES = "cells.jsonl"
-UNREAD = {  # (field, value): the fields that nothing reads then
+UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
     ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
     # The schedule still decides x_t and C(t).
     ("diffusion.weight", 0): ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
@@ -76,14 +76,14 @@ def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
-    """How the config of a run differs from what the cell asks for; fields that neither run reads don't count."""
+    """The differences between a run's config and the cell's, without fields that neither uses."""
     try:
         found = flatten(upgrade(recorded))
     except UserError as error:  # the run used an option that no longer exists
         return [str(error)]
     asked = flatten(config_to_json(resolve(cell)))
-    holds = [names for (name, value), names in UNREAD.items() if asked.get(name) == found.get(name) == value]
-    unread = tuple(itertools.chain.from_iterable(holds))
+    groups = [names for (name, value), names in UNREAD.items() if asked.get(name) == found.get(name) == value]
+    unread = tuple(itertools.chain.from_iterable(groups))
     return [
         f"{name}={found.get(name, '(absent)')}, not {asked.get(name, '(absent)')}"
         for name in sorted(asked.keys() | found.keys())
@@ -93,8 +93,8 @@ def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     ]
 
 
-def answers(cell: Cell, latent: str, results: dict[str, Any] | None) -> bool:
-    """Whether the content of an `evaluate.json` has everything the cell asks for, measured as it asks."""
+def is_evaluated(cell: Cell, latent: str, results: dict[str, Any] | None) -> bool:
+    """Whether the content of an `evaluate.json` has all scores of the cell, measured with its settings."""
     if results is None:
         return False
     settings = results["settings"]
@@ -116,7 +116,7 @@ def state(cell: Cell, record: Record | None) -> tuple[str, str]:
         return record["status"], record["error"]
     if changed := changed_fields(cell, record["config"]):
         return "other config", "; ".join(changed)
-    if not all(answers(cell, latent, record["results"].get(latent)) for latent in cell.latents):
+    if not all(is_evaluated(cell, latent, record["results"].get(latent)) for latent in cell.latents):
         return "unfinished", "the evaluation differs from what is asked"
     return "done", ""
 

@@ -24,7 +24,7 @@ def find(row: Row, column: Column) -> Score | None:
 
 
 def number(row: Row, column: Column) -> str:
-    """mean ± std, or why there is none."""
+    """mean ± std, or the reason why there is none."""
     score = find(row, column)
     if score is not None:
         return f"{score.mean:{column.format}}" + ("" if score.std is None else f" ± {score.std:{column.format}}")

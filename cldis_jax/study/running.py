@@ -1,7 +1,7 @@
 """Runs one cell: trains it by cldis_jax.main, evaluates it by cldis_jax.evaluate, and records both.
 
 The folder of a cell holds `run` (the workdir), a folder for each latent with evaluate.*, the `log.txt` of the commands,
-and `cell.json`, the record. What is there already is not done again, so a second run continues where the first stopped.
+and `cell.json`, the record. Finished parts are not repeated: a second run continues where the first stopped.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from cldis_jax.runtime import report
 from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study.cells import Cell, resolve
 from cldis_jax.study.children import CHECKOUT, CONFIGS, CellError, Children
-from cldis_jax.study.records import answers, changed_fields, scores
+from cldis_jax.study.records import changed_fields, is_evaluated, scores
 
 SETTLED = ("done", "failed", "no data")
 
@@ -56,11 +56,11 @@ def missing_data(config: ConfigDict) -> str:
     return ""
 
 
-def run_cell(cell: Cell, folder: pathlib.Path, children: Children, lack: str = "") -> str:
-    """Do what is missing of a cell, record it, and return its status. `lack`: why there is no data for the cell."""
+def run_cell(cell: Cell, folder: pathlib.Path, children: Children, no_data: str = "") -> str:
+    """Run the missing parts of a cell, record it, return its status. `no_data`: why there is no data for it, if so."""
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) as ours:
-        if not ours:
+    with locked(folder) as is_locked:
+        if not is_locked:
             return "run elsewhere"
         path = folder / "cell.json"
         before = report.read_json(path) if path.exists() else {}
@@ -69,7 +69,7 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, lack: str = "
             "status": "unfinished",
             "error": "",
             "commands": [shlex.join(command) for command in commands(cell, folder)],
-            "commit": before.get("commit", ""),  # this and the next: of the training
+            "commit": before.get("commit", ""),  # of the training, as is `machine`
             "machine": before.get("machine", {}),
             "training_seconds": before.get("training_seconds", 0),
             "evaluation_seconds": before.get("evaluation_seconds", {}),
@@ -78,8 +78,8 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, lack: str = "
         }
         report.write_json(path, record)
         try:
-            if lack:
-                record |= {"status": "no data", "error": lack}
+            if no_data:
+                record |= {"status": "no data", "error": no_data}
             else:
                 _train(cell, folder, children, record)
                 _evaluate(cell, folder, children, record)
@@ -103,7 +103,7 @@ def _train(cell: Cell, folder: pathlib.Path, children: Children, record: dict[st
     if not _trained(cell, folder):
         step = report.read_json(folder / "run" / "main.json")["step"]
         raise CellError(f"{folder / 'run'} is at step {step}, past the {cell.steps} asked for")
-    for latent in cell.latents:  # these results are of the run before it was trained on
+    for latent in cell.latents:  # results of the run with fewer steps
         (folder / latent / "evaluate.json").unlink(missing_ok=True)
 
 
@@ -116,7 +116,7 @@ def _trained(cell: Cell, folder: pathlib.Path) -> bool:
 def _evaluate(cell: Cell, folder: pathlib.Path, children: Children, record: dict[str, Any]) -> None:
     for latent in cell.latents:
         path = folder / latent / "evaluate.json"
-        if not answers(cell, latent, _read_if_there(path)):
+        if not is_evaluated(cell, latent, _read_if_there(path)):
             start = time.perf_counter()
             children.run(evaluation_command(cell, latent, folder), folder / "log.txt")
             record["evaluation_seconds"][latent] = round(time.perf_counter() - start, 1)
@@ -129,9 +129,9 @@ def _read_if_there(path: pathlib.Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[bool]:
-    """Take the cell; yields False if another process runs it, e.g. for another table of the same --out.
+    """Lock the cell; yields False if another process runs it, e.g. for another table of the same --out.
 
-    The commands inherit the lock: one that outlives a killed runner still keeps others out of its workdir.
+    The commands inherit the lock: one that outlives a killed runner still protects its workdir.
     """
     with (folder / "lock").open("w") as file:
         os.set_inheritable(file.fileno(), True)
@@ -144,7 +144,7 @@ def locked(folder: pathlib.Path) -> Iterator[bool]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions that a cell runs on."""
+    """The machine and the versions of a run."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

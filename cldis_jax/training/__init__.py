@@ -1,1 +1,1 @@
-"""A run: the compiled program, the loop, and what a workdir keeps of it."""
+"""Training: the compiled program, the loop and the workdir."""

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the codes, by the encoder and the images that every reader of a checkpoint uses."""
+"""Mean and standard deviation of the codes, measured with the EMA encoders over training images."""
 
 import dataclasses
 import functools
@@ -12,13 +12,13 @@ from cldis_jax.api.pictures import BATCH
 from cldis_jax.method.train_step import Moments
 from cldis_jax.models import pixels
 
-NUM_IMAGES = 1024  # training images; a standard deviation is then known to about 2 %
+NUM_IMAGES = 1024  # training images; enough to measure a standard deviation to about 2 %
 
 
 def with_moments(bundle: Bundle, images: np.ndarray) -> Bundle:
     """`bundle` with the moments of its EMA encoders over uint8 training images [N, H, W, C].
 
-    z_disen is the posterior mean. The moments of a branch that the model lacks are left as they are.
+    z_disen is the posterior mean. The moments of a branch that the model lacks stay as they are.
     """
     ema, x0 = bundle.ema, np.asarray(pixels.to_unit_range(images.astype(np.float32)))
     for latent in filter(bundle.has, LATENTS):

@@ -1,6 +1,6 @@
 """The compiled program of a run: state, shardings and jitted update, from a config and a mesh alone.
 
-Training runs it, `plan` compiles it for devices that are not there, `benchmark` times it.
+Training runs it, `plan` compiles it for absent devices, `benchmark` times it.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from cldis_jax.runtime import partitioning
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One architecture on one mesh; nothing here holds values."""
+    """One architecture on one mesh: shapes and functions, no values."""
 
     networks: models.Networks
     shardings: train_step.TrainState  # a NamedSharding for each array of the state
@@ -35,9 +35,9 @@ class Program:
 
 
 def make_program(config: ConfigDict, mesh: Mesh) -> Program:
-    """Shapes, then shardings, then functions; nothing is ever materialised unsharded.
+    """Make the shapes, then the shardings, then the functions, so that no array exists unsharded.
 
-    Activations have the precision that `train.precision` means on the mesh's devices.
+    Activations have the precision that `train.precision` selects for the mesh's devices.
     """
     networks = models.make_networks(config, models.compute_dtype(config, mesh.devices.flat[0].platform))
     create = functools.partial(train_step.create_state, networks, config)
@@ -45,13 +45,13 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
     shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
 
     def step(train_state, images):
-        """One optimiser step; parameters that are split over devices are gathered before the networks see them."""
+        """One optimiser step; parameters that are split over devices are gathered before the forward pass."""
         whole = jax.lax.with_sharding_constraint(train_state.params, partitioning.replicated(mesh))
         new_state, scalars = train_step.train_step(networks, config, train_state.replace(params=whole), images)
         return jax.lax.with_sharding_constraint(new_state, shardings), scalars
 
     def steps(train_state, images):
-        """K optimiser steps in one dispatch on images [K, B, H, W, C]; the scalars come back as [K]."""
+        """K optimiser steps in one dispatch on images [K, B, H, W, C]; each scalar has the shape [K]."""
         return jax.lax.scan(step, train_state, images)
 
     initialise = jax.jit(create, out_shardings=shardings, compiler_options=_compile_quickly(mesh))
@@ -91,5 +91,5 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
 
 
 def _compile_quickly(mesh: Mesh) -> dict[str, int] | None:
-    """Options for a program that runs once: XLA:CPU takes long to optimise the random numbers of many arrays."""
+    """Options for a program that runs once: XLA:CPU is slow to optimise the random numbers of many arrays."""
     return {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None

@@ -31,11 +31,11 @@ NUM_RECONSTRUCTED = 64  # images in the reconstruction errors at the end
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
-    """Train until `config.train.steps`, from where `workdir` stopped; returns what `main.json` holds.
+    """Train until `config.train.steps`, from the newest checkpoint in `workdir`; returns the content of `main.json`.
 
     Raises:
       ConfigError, data.DataError, CheckpointError: before any training.
-      watch.NonFiniteError: a loss is not finite; the last good checkpoint stays.
+      watch.NonFiniteError: a loss is not finite; the last good checkpoint is kept.
       SystemExit: a signal asked the run to stop, and it has saved.
     """
     validate(config)
@@ -60,7 +60,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     program = make_program(config, mesh)
 
     # Checkpoints
-    own = jax.jit(lambda s: s, out_shardings=program.shardings)  # buffers of Orbax, or shared ones, may not be donated
+    copy = jax.jit(lambda s: s, out_shardings=program.shardings)  # restored or shared arrays may not be donated
     checkpoints = checkpoint.Checkpoints(
         workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
     )
@@ -68,18 +68,18 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     if restored is None:
         start, train_state = 0, program.create(source.fetch(some_of(train_indices, NUM_STANDARD)))
         if config.init_from:
-            train_state = own(workdirs.start_from(config, train_state))
+            train_state = copy(workdirs.start_from(config, train_state))
     elif restored[2] >= total_steps and (results := workdirs.written_results(workdir, restored[2])):
         checkpoints.close()
         return workdirs.show_results(results, workdir)
     else:
         train_state, position, start = restored
-        train_state = own(train_state)
+        train_state = copy(train_state)
         num_images = position.pop("num_images", len(source))  # earlier versions did not write it
         if num_images != len(source):
             raise data.DataError(
-                f"{source.name} has {len(source)} images, but {workdir} was trained on {num_images}: bring them back, "
-                f"or train on in a new workdir, with --config.init_from={workdir}"
+                f"{source.name} has {len(source)} images, but {workdir} was trained on {num_images}: restore "
+                f"these, or continue in a new workdir with --config.init_from={workdir}"
             )
         loader.set_state(position)
 
@@ -95,12 +95,12 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
     @functools.lru_cache(maxsize=1)
     def model(step):
-        """The model that a reader of this step's checkpoint has."""
+        """The model as it is loaded from this step's checkpoint."""
         ema = jax.device_put(partitioning.to_host(train_state.ema))
         return moments.with_moments(api.Bundle(functions, ema, step), measured_images)
 
     def save(step):
-        watch.flush()  # a state with a loss that is not finite is never saved
+        watch.flush()  # raises for a loss that is not finite, so such a state is never saved
         measured = partitioning.replicate(mesh, (model(step).ema.z_sem, model(step).ema.z_disen))
         ema = train_state.ema.replace(z_sem=measured[0], z_disen=measured[1])
         checkpoints.save(step, config, ema, train_state, loader.get_state() | {"num_images": len(source)})
@@ -138,9 +138,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                     save(step)
                 if due(config.train.picture_every) and not ending:
                     draw(step)
-            checkpoints.wait()  # while a signal still waits, too
+            checkpoints.wait()  # inside the context, so that a signal can't interrupt the save
         if step < total_steps:
-            log.say(f"stopped at step {step} and saved; run the same command to go on")
+            log.say(f"stopped at step {step} and saved; run the same command to continue")
             raise SystemExit(stop.exit_code)
         draw(step)
         digest = checkpoint.params_sha256(train_state.params)
@@ -153,7 +153,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def notes(config: ConfigDict, num_images: int) -> list[str]:
-    """What is unusual about a run on `num_images` training images, though it can be done."""
+    """Notes on what is possible but unusual in a run on `num_images` training images."""
     found = []
     if config.data.batch_size > num_images:
         found.append(f"a batch of {config.data.batch_size} is larger than the {num_images} training images")
@@ -167,7 +167,7 @@ def notes(config: ConfigDict, num_images: int) -> list[str]:
 
 
 def some_of(indices: np.ndarray, num: int) -> np.ndarray:
-    """`num` of the indices (all, if there are fewer), the same ones in every run."""
+    """`num` of the indices, or all if there are fewer; the same ones in every run."""
     return np.random.default_rng(0).choice(indices, min(num, len(indices)), replace=False)
 
 
@@ -175,7 +175,7 @@ def _profiler(config: ConfigDict, workdir: str):
     """A function of the step that traces `profile_steps` ("start-stop") for TensorBoard."""
     if not config.profile_steps:
         return lambda step: None
-    from clu import periodic_actions  # imports TensorFlow, which takes seconds; a wrong config is reported before
+    from clu import periodic_actions  # imports TensorFlow, which takes seconds
 
     first, last = (int(part) for part in config.profile_steps.split("-"))
     return periodic_actions.Profile(
@@ -184,7 +184,7 @@ def _profiler(config: ConfigDict, workdir: str):
 
 
 def _results(config: ConfigDict, model: api.Bundle, images: np.ndarray, digest: str, log: report.Report) -> dict:
-    """What `main.json` holds: the last scalars, and the finished model's errors on uint8 images [N, H, W, C]."""
+    """The content of `main.json`: the last scalars, and the model's errors on uint8 images [N, H, W, C]."""
     scalars = {name: value for name, value in (log.history[-1] if log.history else {}).items() if name != "step"}
     if jax.process_index() == 0:
         rows = pictures.reconstructions(model, pixels.to_unit_range(jnp.asarray(images)), config.diffusion.decode_steps)

@@ -1,4 +1,4 @@
-"""What a run looks at while it trains: scalars read late, losses that went wrong, a loop that stays open."""
+"""The scalars of a run: read late, checked to be finite, averaged for the report; and a note if the loop stays open."""
 
 import time
 
@@ -10,50 +10,50 @@ from cldis_jax.method import feedback
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import NonFiniteError
 
-CLOSES_BY = (0.25, 1_000)  # share of a run, and its fewest steps, by which C should have left its start
+CLOSED_AFTER = (0.25, 1_000)  # C should have risen after this share of the run, and at least so many steps
 
 
 class Watch:
-    """Scalars on their way from the device to the report, read one interval late so that the device never waits."""
+    """Takes scalars from the device to the report, one interval late so that the device never waits."""
 
     def __init__(self, config: ConfigDict, log: report.Report, start: int):
         self._images_per_step, self._per_dispatch = config.data.batch_size, config.train.steps_per_dispatch
         self._log, self._step, self._since = log, start, time.perf_counter()
         self._recorded: list[tuple[int, dict]] = []
-        self._late: tuple[int, list, dict] | None = None
-        share, fewest = CLOSES_BY
-        self._closes_by = max(fewest, int(share * config.train.steps))
+        self._pending: tuple[int, list, dict] | None = None
+        share, fewest = CLOSED_AFTER
+        self._check_from = max(fewest, int(share * config.train.steps))
         self._feedback = config.feedback
-        self._may_stay_open = config.feedback.mode in feedback.FOLLOWING_MODES  # until it was looked at, once
-        self.waited = 0.0  # seconds for data, since the last report
+        self._may_stay_open = config.feedback.mode in feedback.FOLLOWING_MODES  # until it is checked, once
+        self.waited = 0.0  # seconds spent waiting for data since the last report
 
     def record(self, step: int, scalars: dict) -> None:
         self._recorded.append((step, scalars))
         self._log.advance(self._per_dispatch)
 
     def report(self, step: int) -> None:
-        """At the end of a logging interval: hand on the interval before it."""
+        """End a logging interval; reports the interval before it."""
         seconds = time.perf_counter() - self._since
         speed = {
             "speed/images_per_second": (step - self._step) * self._images_per_step / seconds,
             "speed/steps_per_second": (step - self._step) / seconds,
             "speed/data_wait_fraction": self.waited / seconds,
         }
-        self._hand_on()
-        self._late = (step, self._recorded, speed)
+        self._report_pending()
+        self._pending = (step, self._recorded, speed)
         self._recorded, self.waited, self._step, self._since = [], 0.0, step, time.perf_counter()
 
     def flush(self) -> None:
-        """Wait for everything recorded, and raise NonFiniteError if anything of it isn't finite."""
-        self._hand_on()
+        """Wait for all recorded scalars; raises NonFiniteError if one isn't finite."""
+        self._report_pending()
         if self._recorded:
             self._read(self._recorded)
 
-    def _hand_on(self) -> None:
-        if self._late is None:
+    def _report_pending(self) -> None:
+        if self._pending is None:
             return
-        step, recorded, speed = self._late
-        self._late = None
+        step, recorded, speed = self._pending
+        self._pending = None
         means = {name: float(np.mean(v)) for name, v in self._read(recorded).items()}
         shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_vae") if means.get(name)}
         if "vae/capacity" in means:
@@ -62,7 +62,7 @@ class Watch:
             shown["z gain"] = f"{means['feedback/z_gain']:.2f}"  # 0: z is ignored
         shown["img/s"] = f"{speed['speed/images_per_second']:.0f}"
         self._log.scalars(step, means | speed, shown)
-        if self._may_stay_open and "vae/capacity" in means and step >= self._closes_by:
+        if self._may_stay_open and "vae/capacity" in means and step >= self._check_from:
             self._may_stay_open = False
             if note := open_loop_note(self._feedback, step, means):
                 self._log.say(note)
@@ -81,17 +81,17 @@ class Watch:
 
 
 def open_loop_note(feedback: ConfigDict, step: int, means: dict[str, float]) -> str:
-    """What to tell of a C that still waits for the diffusion side at `step`; empty where it has moved.
+    """A note on a C that has not risen by `step`; empty if it has.
 
-    C rises with what the denoiser shows, which reads what a VAE of capacity C has to say: too low a start, and neither
-    moves the other.
+    C rises as the denoiser uses z, and z carries at most what a VAE of capacity C encodes. If C starts too low, neither
+    rises.
     """
     lead, highest, capacity = feedback.lead_capacity, feedback.max_capacity, means["vae/capacity"]
     if capacity - lead > 0.05 * (highest - lead) or lead >= highest:
         return ""
     gain, progress = (means.get(f"feedback/{name}", 0) for name in ("z_gain", "progress"))
     return (
-        f"note: the loop is open: C is still {capacity:.3g} of {highest:g} nats at step {step}, for the denoiser shows "
-        f"too little (z_gain {gain:.2f}, progress {progress:.2f}; feedback.reference is {feedback.reference:g}); "
-        "a larger feedback.lead_capacity or a smaller vae.beta lets z say more"
+        f"note: the loop is open: C is still {capacity:.3g} of {highest:g} nats at step {step}: the denoiser uses z "
+        f"too little (z_gain {gain:.2f}, progress {progress:.2f}; feedback.reference is {feedback.reference:g}). "
+        "A larger feedback.lead_capacity or a smaller vae.beta lets z carry more information"
     )

@@ -1,4 +1,4 @@
-"""What a workdir keeps of a run besides its checkpoints: whose it is, what it started from, what came out."""
+"""A workdir besides its checkpoints: its config, the model that it starts from, its results."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def start_from(config: ConfigDict, train_state: train_step.TrainState) -> train_
     params = jax.device_get(bundle.ema.params)
     common = params.keys() & train_state.params.keys()
     if not common:
-        raise ConfigError(f"init_from={workdir}: it holds {sorted(params)}, this config {sorted(train_state.params)}")
+        raise ConfigError(f"init_from={workdir}: it has {sorted(params)}, this config has {sorted(train_state.params)}")
     for name in sorted(common):
         theirs, ours = (dict(jax.tree_util.tree_leaves_with_path(p[name])) for p in (params, train_state.params))
         for path in sorted(theirs.keys() | ours.keys(), key=jax.tree_util.keystr):
@@ -64,14 +64,14 @@ def start_from(config: ConfigDict, train_state: train_step.TrainState) -> train_
 
 
 def written_results(workdir: str, step: int) -> dict[str, Any] | None:
-    """What `main.json` holds, unless it is of a time before `step`."""
+    """The content of `main.json`; None if it is absent or older than `step`."""
     path = epath.Path(workdir) / "main.json"
     results = report.read_json(path) if path.exists() else {"step": -1}
     return results if results["step"] >= step else None
 
 
 def show_results(results: dict[str, Any], workdir: str) -> dict[str, Any]:
-    """Print what `main.json` holds as a short table, on the first process; returns it."""
+    """Print the content of `main.json` as a short table, on the first process; returns it."""
     if jax.process_index() == 0:
         scalars = results["scalars"]
         print(report.table([(name, f"{scalars[name]:.5g}") for name in sorted(scalars)], ("scalar", "value")))
