@@ -140,9 +140,9 @@ def _open(place: Path, shape: tuple[int, ...]) -> Decoded | None:
         record = json.loads(place.with_suffix(".json").read_text())
         pixels = np.load(file, mmap_mode="r")
         faults, oddities = ({int(i): text for i, text in record[kind].items()} for kind in ("faults", "oddities"))
+        if pixels.shape != shape or pixels.dtype != np.uint8 or record["done"] != shape[0]:
+            return None
     except (OSError, ValueError, KeyError, EOFError):  # damaged from outside: built again
-        return None
-    if pixels.shape != shape or pixels.dtype != np.uint8 or record["done"] != shape[0]:
         return None
     return Decoded(np.asarray(pixels), faults, oddities, file)
 

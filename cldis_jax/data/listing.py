@@ -132,6 +132,13 @@ def _made_here(files: set[str], folders: set[str]) -> bool:
     return (files >= RUN[0] and folders >= RUN[1]) or not files.isdisjoint(RESULTS)
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _walk(root: Path, found: _Found) -> None:
     """Real folders first, so that a folder is named by its own path and not by a link to it."""
     pending, links, seen = [""], [], set()
@@ -151,7 +158,7 @@ def _walk(root: Path, found: _Found) -> None:
                 raise DataError(f"data.path={str(root)!r} can't be read: {error}") from error
             found.skipped[CLOSED].append(prefix)
             continue
-        folders = {entry.name for entry in entries if entry.is_dir()}
+        folders = {entry.name for entry in entries if _is_folder(entry)}
         made = _made_here({entry.name for entry in entries} - folders, folders)
         if made and prefix:
             found.skipped[MADE].append(prefix)

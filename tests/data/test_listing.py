@@ -88,11 +88,12 @@ def test_linked_folders_are_followed_once(tree, tmp_path):
     (tree / "again").symlink_to(tmp_path / "elsewhere")
     (tree / "b/loop").symlink_to(tree)
     (tree / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tree / "self.png").symlink_to(tree / "self.png")
     (tree / "file.png").symlink_to(tree / "b/2.png")
     found = listing.find(str(tree))
     assert found.names == ("a.gif", "again/x.png", "b/1.jpeg", "b/2.png", "b-c/1.bmp", "file.png")
     assert sorted(found.skipped[listing.LINKED]) == ["b/loop", "link"]
-    assert found.skipped[listing.MISSING] == ["gone.png"]
+    assert found.skipped[listing.MISSING] == ["gone.png", "self.png"]
 
 
 def test_an_unreadable_folder_is_named(tree, monkeypatch):
