@@ -198,7 +198,10 @@ def _common_depth(names: Sequence[str]) -> int:
 
 
 def _classes(labels: Labels, listing: Listing) -> None:
-    """Each folder is a class, if there are several, all at one depth, and they aren't parts of the set."""
+    """Each folder is a class, if there are several, all at one depth, and they aren't parts of the set.
+
+    Two classes are one attribute: a second one would be its opposite, and TAD counts neither of two such attributes.
+    """
     folders = [name.split("/")[:-1] for name in listing.names]
     if not folders or len({len(parts) for parts in folders}) > 1 or not folders[0]:
         return
@@ -206,5 +209,6 @@ def _classes(labels: Labels, listing: Listing) -> None:
     if len(classes) < 2 or {PARTS.get(name.lower(), name.lower()) for name in classes} <= {"train", "valid", "test"}:
         return
     place = {name: c for c, name in enumerate(classes)}
-    labels.names = tuple(classes)
-    labels.values = np.array([place[parts[-1]] for parts in folders])
+    values = np.array([place[parts[-1]] for parts in folders])
+    pair = len(classes) == 2
+    labels.names, labels.values = (tuple(classes[1:]), values[:, None]) if pair else (tuple(classes), values)
