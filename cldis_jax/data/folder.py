@@ -1,6 +1,7 @@
 """Your own pictures: all images in a folder or a zip file, with their labels where there are any."""
 
 import collections
+import functools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from cldis_jax.data import cache, images, labels, listing
-from cldis_jax.data.source import DataError, Source
+from cldis_jax.data.source import DataError, Source, names_digest
 
 THREADS = min(8, os.cpu_count() or 1)  # for the images of one batch, without a cache
 
@@ -69,7 +70,7 @@ class Folder(Source):
     @functools.cached_property
     def digest(self) -> str:
         """The folder may move: only the names below it count."""
-        return names_digest(file.relative_to(self._root).as_posix() for file in self.files)
+        return names_digest(self.names)
 
     def fetch(self, indices: np.ndarray) -> np.ndarray:
         rows = self._rows[np.asarray(indices)]
