@@ -1,9 +1,12 @@
 """Your own pictures: all images in a folder or a zip file, with their labels where there are any."""
 
 import collections
+import contextlib
 import functools
+import gc
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +16,18 @@ from cldis_jax.data import cache, images, labels, listing
 from cldis_jax.data.source import DataError, Source, names_digest
 
 THREADS = min(8, os.cpu_count() or 1)  # for the images of one batch, without a cache
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Listings and tables are millions of small objects; Python would search them for garbage again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Folder(Source):
@@ -41,11 +56,12 @@ class Folder(Source):
     ):
         self.name = f"folder {path}"
         self.image_size, self.channels, self.crop = image_size, channels, crop
-        found = listing.find(path)
+        with _no_garbage_collection():
+            found = listing.find(path)
+            labelled = labels.find(found)
         if not len(found):
             skipped = listing.describe(found.skipped)
             raise DataError(f"data.path={path!r} has no image that Pillow can open{skipped and f'; {skipped}'}")
-        labelled = labels.find(found)
         chosen = labels.choose(found, labelled, split)
         self._listing = found.take(chosen)
         self._decoded = cache.decode_all(

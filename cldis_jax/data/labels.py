@@ -14,7 +14,15 @@ ATTRIBUTES = tuple(name for name in LABEL_FILES if "partition" not in name)
 PARTITION = tuple(name for name in LABEL_FILES if "partition" in name)
 PART_COLUMNS = ("partition", "split")  # of a table of attributes
 PARTS = {"0": "train", "1": "valid", "2": "test", "training": "train", "val": "valid", "validation": "valid"}
-VALUES = {"1": 1, "+1": 1, "1.0": 1, "True": 1, "true": 1, "TRUE": 1}
+OTHER = 255  # a cell with another value
+
+
+class _Values(dict):
+    def __missing__(self, cell: str) -> int:
+        return OTHER
+
+
+VALUES = _Values({"1": 1, "+1": 1, "1.0": 1, "True": 1, "true": 1, "TRUE": 1})
 VALUES |= {"0": 0, "-1": 0, "0.0": 0, "-1.0": 0, "False": 0, "false": 0, "FALSE": 0}
 SISTERS = ("Anno", "Eval")  # folders of CelebA as it is published
 
@@ -135,9 +143,12 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
     kept = [c for c, column in enumerate(columns) if column.lower() not in PART_COLUMNS]
     if not kept:
         return
-    read = np.array([list(map(VALUES.get, cells)) for cells in known.values()], np.float32)
-    others = [columns[c] for c in kept if np.isnan(read[:, c]).any()]
-    kept = [c for c in kept if columns[c] not in others]
+    # A table may have millions of cells: one call a row, and no Python object a cell.
+    read = b"".join(bytes(map(VALUES.__getitem__, cells)) for cells in known.values())
+    read = np.frombuffer(read, np.uint8).reshape(len(known), len(columns))
+    usable = (read != OTHER).all(axis=0)
+    others = [columns[c] for c in kept if not usable[c]]
+    kept = [c for c in kept if usable[c]]
     if others:
         labels.notes.append(f"{file}: left out, because they have other values than 0, 1 and -1: {some(others)}")
     if kept:
