@@ -142,7 +142,7 @@ def _accident(error: Exception) -> str:
 
 def _is_for_users(record: logging_levels.LogRecord) -> bool:
     """Whether a log record is shown: of Orbax and its tasks only errors, and none with a traceback: it raises these."""
-    if "orbax" in record.pathname or record.name == "asyncio":
+    if "orbax/checkpoint" in record.pathname or record.name == "asyncio":
         return record.levelno >= logging_levels.ERROR and not record.exc_info
     return True
 
