@@ -147,6 +147,12 @@ def _is_for_users(record: logging_levels.LogRecord) -> bool:
     return True
 
 
+def _unraisable(found) -> None:
+    """As Python's own hook, but silent about what TensorStore still has for a save of Orbax that has failed."""
+    if not (isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(found)
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, join the other processes if there are any, and call `main`.
 
@@ -161,6 +167,7 @@ def run(main: Callable[[], None]) -> None:
         if flags.FLAGS.verbosity <= 0:
             logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().addFilter(_is_for_users)
+        sys.unraisablehook = _unraisable
         try:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
                 _join_processes()
