@@ -1,6 +1,7 @@
 """Checks of a whole config, before any device or data is used."""
 
 import math
+import os
 import re
 
 from ml_collections import ConfigDict
@@ -105,6 +106,10 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_together(config: ConfigDict) -> None:
     """Check fields against each other."""
+    if config.data.split and config.data.source != "folder":
+        raise ConfigError(f"data.split={config.data.split!r} is for data.source=folder, not {config.data.source}")
+    if config.data.cache.startswith("gs://") or os.path.isfile(os.path.expanduser(config.data.cache)):
+        raise ConfigError(f"data.cache={config.data.cache!r} must be auto, empty, or a folder of this machine")
     loop, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
     if not diffusion_on and not vae_on:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")

@@ -2,7 +2,8 @@
 
 Measures how well a latent disentangles the data's factors. Each score has two floors: a random linear mix of the
 factors, and an untrained encoder. Metrics without labels: udr, fid, reconstruction, z_usage, content_tracking. Writes
-WORKDIR/evaluate.json, .csv and .md after every metric. Training may continue meanwhile.
+WORKDIR/evaluate.json, .csv and .md after every metric. Training may continue meanwhile. A metric that fails does not
+stop the others; the exit status is then 1.
 """
 
 import jax
@@ -10,7 +11,7 @@ from absl import flags
 from etils import epath
 
 from cldis_jax import api, cli
-from cldis_jax.evaluation import registry, run
+from cldis_jax.evaluation import registry, run, tables
 from cldis_jax.metrics.dci import LEARNERS
 from cldis_jax.metrics.tad import PROTOCOLS
 from cldis_jax.metrics.trackers import TRACKERS
@@ -105,6 +106,7 @@ def main() -> None:
     check_flags()
     newest = cli.load()
     settings = settings_of(newest)
+    failed = []
     for i, name in enumerate(dict.fromkeys(STEP.value)):
         if name == "best":
             bundle = run.best(newest, METRICS.value[0], settings)
@@ -115,6 +117,9 @@ def main() -> None:
         if jax.process_index() == 0:
             where = epath.Path(OUT.value or WORKDIR.value) / stem
             print(f"\n{settings.latent} of step {bundle.step}\n{run.text(results)}\nresults: {where}.json, .csv, .md")
+        failed += [f"{metric} of step {bundle.step}: {error}" for metric, error in tables.errors(results).items()]
+    if failed:
+        raise UserError(f"{len(failed)} of the metrics failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

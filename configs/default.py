@@ -19,7 +19,9 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "scenes"  # scenes | sprites | folder | tfds | cars3d | mpi3d
     config.data.name = ""  # tfds: the data set's name, e.g. "celeb_a"; mpi3d: toy | realistic | real | complex
-    config.data.path = ""  # folder: the root of the images; cars3d, mpi3d: the published files
+    config.data.path = ""  # folder: the root of the images, or a zip of them; cars3d, mpi3d: the published files
+    config.data.split = ""  # folder: only a sub-folder, or train | valid | test of CelebA's list_eval_partition.txt
+    config.data.cache = "auto"  # folder: where decoded images are kept; auto: ~/.cache/cldis_jax/images; empty: nowhere
     config.data.data_dir = ""  # tfds: the folder of the prepared sets (empty: TFDS's own default)
     config.data.crop = "center"  # center | d2c (CelebA: the 128x128 box centred at row 121, column 89)
     config.data.image_size = 64  # pixels per side, after crop and resize

@@ -1,4 +1,4 @@
-"""CL-Dis on your own images: JPEG, PNG and WebP files in a folder and its sub-folders.
+"""CL-Dis on your own images: a folder or a zip file of them.
 
     python -m cldis_jax.main --config=configs/folder.py --config.data.path=PHOTOS --workdir=runs/photos
 

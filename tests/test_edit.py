@@ -151,6 +151,22 @@ def test_files_of_every_mode(photos):
     assert image_files.find(f"{photos}/grey.png,{photos}/photo.jpg") == [photos / "grey.png", photos / "photo.jpg"]
 
 
+def test_a_folder_is_read_as_training_reads_it(photos):
+    """Sub-folders too, hidden and broken files not, and not what an earlier call has written."""
+    from cldis_jax.data.folder import Folder
+
+    (photos / "more").mkdir()
+    Image.new("L", (8, 8)).save(photos / "more/scan.tif")
+    (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:60])
+    (photos / "._grey.png").write_bytes(b"")
+    (photos / "out").mkdir()
+    Image.new("L", (8, 8)).save(photos / "out/grey_set.png")
+    (photos / "out/edit.json").write_text("{}")
+    found = [file.relative_to(photos).as_posix() for file in image_files.find(str(photos))]
+    assert found == ["clear.webp", "grey.png", "more/scan.tif", "photo.jpg", "sixteen.png"]
+    assert Folder(str(photos), 8).names == tuple(found)
+
+
 def test_names_that_collide_are_numbered():
     assert image_files.names([Path("a/x.png"), Path("b/x.jpg"), Path("y.png")]) == ["x_0", "x_1", "y"]
     assert image_files.names([Path("a/x.png"), Path("b/x.jpg"), Path("x_0.png")]) == ["x_1", "x_2", "x_0"]
@@ -162,7 +178,7 @@ def test_missing_and_unreadable_images(photos, tmp_path):
     with pytest.raises(image_files.ImageFileError, match=r"no image file .*absent"):
         image_files.find(f"{photos}/grey.png,{photos}/absent.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(image_files.ImageFileError, match=r"no .*file in the folder"):
+    with pytest.raises(image_files.ImageFileError, match=r"no readable image in the folder"):
         image_files.find(str(tmp_path / "empty"))
     (photos / "broken.png").write_bytes((photos / "grey.png").read_bytes()[:60])
     with pytest.raises(image_files.ImageFileError, match=r"broken\.png can't be read as an image"):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.navigation import results as navigation_results
 from cldis_jax.runtime import checkpoint
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.study import content_tracking_models, records
 from cldis_jax.training import train
 
 SMALL = {"num_images": 600, "num_train": 300, "num_test": 150, "seeds": 2, "num_decoded": 8, "decode_steps": (2,)}
@@ -224,7 +226,7 @@ def test_images_that_lpips_cannot_take_are_an_error_before_any_work(context, mon
         registry.check(small, ["reconstruction"])
 
 
-SECOND_METRIC_FAILS = """
+A_METRIC_FAILS = """
 from cldis_jax.evaluation import registry
 from cldis_jax import cli, evaluate
 from cldis_jax.runtime.errors import UserError
@@ -237,17 +239,58 @@ cli.run(evaluate.main)
 """
 
 
-def test_results_are_written_after_every_metric(workdir, tmp_path):
+def test_a_metric_that_fails_does_not_stop_the_others(workdir, tmp_path):
     small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=1", "--floor_seeds=0")
-    done = run_python(
-        "-c", SECOND_METRIC_FAILS, f"--workdir={workdir}", f"--out={tmp_path}", "--metrics=mig,sap", *small
-    )
+    asked = ("--metrics=mig,sap,irs", f"--workdir={workdir}", f"--out={tmp_path}")
+    done = run_python("-c", A_METRIC_FAILS, *asked, *small)
     assert done.returncode == 1
-    assert "error: out of luck" in done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "error: 1 of the metrics failed: sap of step 8: out of luck"
+    assert "Traceback" not in done.stderr
     results = json.loads((tmp_path / "evaluate.json").read_text())
     assert results["mig"]["mig"]["mean"] >= 0
-    assert results["settings"]["metrics"] == ["mig"]
-    assert "mig,mig" in (tmp_path / "evaluate.csv").read_text()
+    assert results["irs"]["irs"]["mean"] >= 0
+    assert results["sap"] == {"error": "out of luck"}
+    assert results["settings"]["metrics"] == ["mig", "irs"]
+    assert [line.split(",")[0] for line in (tmp_path / "evaluate.csv").read_text().splitlines()[1:]] == ["mig", "irs"]
+    assert [line.split()[-3:] for line in done.stdout.splitlines() if "failed" in line] == [["out", "of", "luck"]]
+    assert "| sap | failed | - | out of luck |" in (tmp_path / "evaluate.md").read_text()
+
+
+def test_results_are_written_after_every_metric(context, tmp_path, monkeypatch):
+    def stop(context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(registry.METRICS, "sap", registry.METRICS["sap"]._replace(measure=stop))
+    settings = dataclasses.replace(context.settings, seeds=1, floor_seeds=0, out=str(tmp_path), pictures=False)
+    with pytest.raises(KeyboardInterrupt):
+        run.evaluate(context.bundle, ["irs", "sap"], settings)
+    assert "irs" in json.loads((tmp_path / "evaluate.json").read_text())
+    assert "irs,irs" in (tmp_path / "evaluate.csv").read_text()
+
+
+def test_readers_of_results_pass_over_a_metric_that_failed(context, tmp_path, monkeypatch, caplog):
+    def fail(context):
+        raise MemoryError("no room\nfor it")
+
+    for name in ("reconstruction", "sap"):
+        monkeypatch.setitem(registry.METRICS, name, registry.Metric(fail))
+    settings = dataclasses.replace(context.settings, seeds=1, floor_seeds=1, out=str(tmp_path), pictures=False)
+    results = run.evaluate(context.bundle, ["irs", "reconstruction", "sap"], settings)
+    assert results["reconstruction"] == results["sap"] == {"error": "MemoryError: no room for it"}
+    assert "sap failed" in caplog.text  # with its traceback, because it is no mistake of the user
+    assert [row[:2] for row in tables.rows(results)] == [("irs", "irs")]
+    assert "failed" in run.text(results)
+    written = json.loads((tmp_path / "evaluate.json").read_text())
+    assert list(records.scores(written)) == ["irs/irs"]
+    cell = types.SimpleNamespace(evaluation={"seeds": 1, "floor_seeds": 1}, steps=8, metrics=("irs",), weights={})
+    assert records.is_evaluated(cell, "z_sem", written)
+    cell.metrics = ("irs", "sap")
+    assert not records.is_evaluated(cell, "z_sem", written)
+    with pytest.raises(UserError, match=r"run cldis_jax\.evaluate"):
+        content_tracking_models.read(str(tmp_path / "evaluate.json"))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)  # no process may go on without the others
+    with pytest.raises(MemoryError):
+        run.measure(context, "sap")
 
 
 def test_reconstruction_is_laid_out_with_the_published_rows(context):

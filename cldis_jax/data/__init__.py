@@ -1,5 +1,8 @@
 """Image sets, rendered or read from files, and their batches."""
 
+import sys
+
+import jax
 from ml_collections import ConfigDict
 
 from cldis_jax.data.folder import Folder
@@ -36,7 +39,11 @@ def make_source(data: ConfigDict) -> Source:
     if data.source == "sprites":
         return Sprites(size, channels)
     if data.source == "folder":
-        return Folder(data.path, size, channels, data.crop)
+        folder = Folder(data.path, size, channels, data.crop, data.split, data.cache)
+        if not jax.distributed.is_initialized() or jax.process_index() == 0:
+            held_out = len(split(len(folder), data.holdout)[1])
+            print(*folder.describe(held_out), sep="\n", file=sys.stderr, flush=True)
+        return folder
     if data.source == "cars3d":
         return Cars3D(data.path, size, channels)
     if data.source == "mpi3d":

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
-from cldis_jax.data.folder import SUFFIXES, read_image
+from cldis_jax.data import images, listing
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
 
@@ -19,13 +20,17 @@ class ImageFileError(UserError):
 
 
 def find(text: str) -> list[Path]:
-    """The files of a comma-separated list, or the image files of a folder."""
+    """The files that a comma-separated list names, or the readable images of a folder, as training finds them."""
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            raise ImageFileError(f"no {', '.join(SUFFIXES)} file in the folder {text}")
-        return files
+        found = listing.find(text)
+        broken = [name for name in found.names if not _is_readable(found.open(name))]
+        skipped = listing.describe({listing.BROKEN: broken, **found.skipped})
+        if len(broken) == len(found):
+            raise ImageFileError(f"no readable image in the folder {text}{skipped and f'; {skipped}'}")
+        if skipped:
+            logging.warning("%s: %s", text, skipped)
+        return [found.open(name) for name in found.names if name not in broken]
     return [path] if path.is_file() else [existing(part) for part in text.split(",")]
 
 
@@ -37,17 +42,25 @@ def existing(text: str) -> Path:
     return path
 
 
+def _is_readable(file: Path) -> bool:
+    try:
+        images.read(file, 8)
+    except Exception:  # damaged bytes raise errors of any kind
+        return False
+    return True
+
+
 def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np.ndarray:
-    """Images of any size and mode, float32 [B, image_size, image_size, channels] in [-1, 1]."""
-    images = []
+    """Files of any size and mode as [B, image_size, image_size, channels] float32 in [-1, 1]."""
+    pixels = []
     for file in files:
         try:
             with Image.open(file) as image:
                 size = image.size
-            images.append(read_image(file, image_size, channels, crop if size == CELEBA_SIZE else "center"))
+            pixels.append(images.read(file, image_size, channels, crop if size == CELEBA_SIZE else "center")[0])
         except Exception as error:  # damaged bytes raise errors of any kind
             raise ImageFileError(f"{file} can't be read as an image: {error}") from error
-    return np.stack(images).astype(np.float32) / 127.5 - 1
+    return np.stack(pixels).astype(np.float32) / 127.5 - 1
 
 
 def names(files: Sequence[Path]) -> list[str]:

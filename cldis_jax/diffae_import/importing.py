@@ -27,6 +27,9 @@ from cldis_jax.runtime import checkpoint, report, torch_files
 from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.runtime.errors import UserError
 
+WRAPPERS = ("module", "_orig_mod")  # of DistributedDataParallel and torch.compile
+NETS = ("ema_model", "model")  # the copies of the net in a checkpoint
+
 
 def autoencoder(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> Imported:
     """U-Net and semantic encoder from a net's state dict.
@@ -86,20 +89,51 @@ def check_workdir(workdir: str) -> None:
         raise UserError(f"--workdir={workdir} is not an empty folder; choose a new one, nothing was written")
 
 
+def plain_names(state_dict: Mapping[str, Any], net: str) -> dict[str, str]:
+    """The reference's name of each key -> the key in the file.
+
+    Wrappers' prefixes (`module.`, `_orig_mod.`) are taken off. A net without any prefix gets that of `net`.
+
+    Raises:
+      UserError: two keys have the same name without their wrappers.
+    """
+    names: dict[str, str] = {}
+    for key in state_dict:
+        name = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
+        if name in names:
+            raise UserError(f"the checkpoint holds both {names[name]} and {key}, which are the same weights")
+        names[name] = key
+    if any(name.startswith(tuple(f"{copy}." for copy in NETS)) for name in names):
+        return names
+    own = (*AUTOENCODER, LATENT_NET)
+    return {f"{net}.{name}" if name.startswith(own) else name: key for name, key in names.items()}
+
+
 def net_of(state_dict: Mapping[str, Any], net: str) -> dict[str, np.ndarray]:
     """The arrays of one copy of the net, by their keys without the name of the copy."""
     arrays = {key: value for key, value in state_dict.items() if isinstance(value, np.ndarray)}
     weights = {key.removeprefix(f"{net}."): value for key, value in arrays.items() if key.startswith(f"{net}.")}
     if not weights:
-        prefixes = sorted({key.split(".")[0] for key in arrays})[:8]
-        raise UserError(f"the checkpoint has no keys under {net}.; they begin with: {', '.join(prefixes) or 'nothing'}")
+        prefixes = sorted({key.split(".")[0] for key in arrays})
+        if others := [copy for copy in NETS if copy in prefixes]:
+            raise UserError(
+                f"the checkpoint has no keys under {net}., only the copy {others[0]}; use --net={others[0]}"
+            )
+        if not prefixes:
+            content = ", ".join(list(state_dict)[:8]) or "nothing else"
+            raise UserError(f"the checkpoint has no keys under {net}.; it holds no arrays, but {content}")
+        raise UserError(f"the checkpoint has no keys under {net}.; they begin with: {', '.join(prefixes[:8])}")
     return weights
 
 
 def code_moments(
     state_dict: Mapping[str, Any], latents: Mapping[str, Any], latent_dim: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """(mean [d], std [d], their origin) of z_sem over the training set; 0 and 1 if neither file has them."""
+    """(mean [d], std [d], their origin) of z_sem over the training set; 0 and 1 if neither file has them.
+
+    Raises:
+      WeightsError: another size, values that are not finite, or deviations that are not positive.
+    """
     for where, content in (("--latents", latents), ("the checkpoint", state_dict)):
         mean, std = content.get("conds_mean"), content.get("conds_std")
         if isinstance(mean, np.ndarray) and isinstance(std, np.ndarray):
@@ -108,6 +142,14 @@ def code_moments(
                 raise WeightsError(
                     f"conds_mean and conds_std of {where} are {mean.shape} and {std.shape}, "
                     f"model.latent_dim is {latent_dim}"
+                )
+            for name, values in (("conds_mean", mean), ("conds_std", std)):
+                if bad := np.flatnonzero(~np.isfinite(values)).tolist():
+                    raise WeightsError(f"{name} of {where} is NaN or infinite in the numbers {bad} of z_sem")
+            if bad := np.flatnonzero(std <= 0).tolist():
+                raise WeightsError(
+                    f"conds_std of {where} is not positive in the numbers {bad} of z_sem: a deviation of 0 can't be a "
+                    "unit of shifts"
                 )
             return mean, std, where
     return np.zeros(latent_dim), np.ones(latent_dim), "assumed"
@@ -148,7 +190,11 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
     check_config(config)
     check_workdir(workdir)
     content = torch_files.read(path)
-    state_dict = content.get("state_dict", content)
+    found = content.get("state_dict", content)
+    if not isinstance(found, Mapping):
+        raise UserError(f"state_dict of {path} is no dictionary of tensors but a {type(found).__name__}")
+    names = plain_names(found, net)
+    state_dict = {name: found[key] for name, key in names.items()}
     weights = net_of(state_dict, net)
     imported = autoencoder(config, weights)
     prior = latent_net(config.model.latent_dim, weights)
@@ -164,7 +210,9 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
         if prior is not None:
             notes.append("the latent prior is not imported, whose samples need that deviation; give --latents")
             prior = None
-    if net == "model":
+    if any(str(key).startswith(AUTOENCODER) for key in found):
+        notes.append("the file does not name its copy of the net: nothing says whether it is the moving average")
+    elif net == "model":
         notes.append("the raw weights, not their moving average")
     zeros = train_step.Moments.zeros(config.model.latent_dim)
     averages = train_step.Averages(params=imported.params, z_sem=moments_of(mean, std), z_disen=zeros)
@@ -190,8 +238,8 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
         },
         "moments_from": moments_from,
         "notes": notes,
-        "used": used,
-        "unused": unused_keys(state_dict, net, set(used)),
+        "used": {names[name]: leaf for name, leaf in used.items()},
+        "unused": {names[name]: reason for name, reason in unused_keys(state_dict, net, set(used)).items()},
     }
     report.write_json(os.path.join(workdir, "config.json"), config_to_json(config))
     report.write_json(os.path.join(workdir, "import_diffae.json"), results)

@@ -136,10 +136,11 @@ def convert(weights: Mapping[str, np.ndarray], layers: Mapping[str, str], shapes
       owned: prefixes under which every key must be used.
 
     Raises:
-      WeightsError: with all missing keys, all shapes that differ and all keys without a place.
+      WeightsError: with all missing keys, all shapes that differ and all keys without a place; or with all keys whose
+        weights are NaN or infinite.
     """
     targets = flatten_dict(shapes, sep="/")
-    params, used, missing, differing = {}, {}, [], []
+    params, used, missing, differing, broken = {}, {}, [], [], []
     for theirs, ours in layers.items():
         for part, key in (("kernel", "weight"), ("scale", "weight"), ("bias", "bias")):
             leaf, name = f"{ours}/{part}", f"{theirs}.{key}"
@@ -153,6 +154,8 @@ def convert(weights: Mapping[str, np.ndarray], layers: Mapping[str, str], shapes
                 differing.append(
                     f"another shape: {name} is {tuple(weights[name].shape)}, our {leaf} {targets[leaf].shape}"
                 )
+            if not np.isfinite(value).all():
+                broken.append(name)
             params[leaf], used[name] = value, leaf
     left_over = [
         f"no place for: {k} {tuple(weights[k].shape)}" for k in weights if k.startswith(owned) and k not in used
@@ -162,6 +165,8 @@ def convert(weights: Mapping[str, np.ndarray], layers: Mapping[str, str], shapes
             f"the checkpoint is of another architecture than the config: {len(missing)} keys missing, "
             f"{len(differing)} of another shape, {len(left_over)} without a place\n  " + "\n  ".join(faults)
         )
+    if broken:
+        raise WeightsError(f"the checkpoint holds NaN or infinite weights in {', '.join(broken)}; it can't be used")
     unfilled = targets.keys() - params.keys()
     if unfilled:
         raise WeightsError(f"no layer of the reference fills {', '.join(sorted(unfilled))}")

@@ -1,8 +1,11 @@
 """An evaluation from end to end: measure, write after every metric. Also the best of several checkpoints."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from cldis_jax import api
 from cldis_jax.evaluation import registry, tables
@@ -14,6 +17,8 @@ def evaluate(
     bundle: api.Bundle, metrics: Sequence[str], settings: registry.Settings | None = None, stem: str = "evaluate"
 ) -> dict[str, Any]:
     """{metric: scores} of one model; `registry.Metric` describes the scores.
+
+    A metric that fails does not stop the others: its entry is {"error": message} in place of scores.
 
     Args:
       metrics: names of `registry.METRICS`.
@@ -31,10 +36,23 @@ def evaluate(
     registry.check(context, metrics)
     results = {}
     for name in metrics:
-        results[name] = registry.METRICS[name].measure(context)
+        results[name] = measure(context, name)
         if context.writes:
             write(folder / stem, results, context)
     return results
+
+
+def measure(context: registry.Context, name: str) -> dict[str, Any]:
+    """The scores of one metric, or {"error": message}. Of several processes, none may go on without the others."""
+    try:
+        return registry.METRICS[name].measure(context)
+    except Exception as error:
+        if jax.process_count() > 1:
+            raise
+        if not isinstance(error, UserError):
+            logging.exception("%s failed", name)
+        reason = " ".join(str(error).split())
+        return {"error": reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"}
 
 
 def check_rank(metric: str) -> None:
@@ -77,7 +95,7 @@ def write(path, results: dict[str, Any], context: registry.Context) -> None:
     """Write the results so far as `path`.json, .csv and .md."""
     data = context.bundle.config.data
     settings = dataclasses.asdict(context.settings) | {
-        "metrics": list(results),
+        "metrics": [name for name in results if name not in tables.errors(results)],
         "step": context.bundle.step,
         "data": context.source.name,
         "images": len(context.pool),
@@ -93,7 +111,7 @@ def text(results: dict[str, Any]) -> str:
     """The scores as plain-text tables, with their notes."""
     header, lines = tables.cells(results)
     parts = [report.table(lines, header)]
-    if "reconstruction" in results:
+    if "reconstruction" in results and "reconstruction" not in tables.errors(results):
         header, lines = tables.table_2(results["reconstruction"])
         parts.append("\n" + report.table(lines, header))
     return "\n".join([*parts, "", *tables.notes(results)])

@@ -23,15 +23,23 @@ def published(dataset: str) -> list[dict[str, str]]:
 
 
 def rows(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(metric, name, score) of all scores, each with its mean, std (None where there is an interval) and floors."""
+    """(metric, name, score) of all scores, each with its mean, std (None where there is an interval) and floors.
+
+    A metric that failed has none.
+    """
     for metric, scores in results.items():
         for name, score in scores.items():
-            if name in ("note", "floors", "details"):
+            if name in ("note", "floors", "details", "error"):
                 continue
             if not isinstance(score, dict):
                 floors = {kind: values[name] for kind, values in scores["floors"].items() if name in values}
                 score = {"mean": score, "std": None, "floors": floors}
             yield metric, name, score
+
+
+def errors(results: dict[str, Any]) -> dict[str, str]:
+    """{metric: message} of the metrics that failed."""
+    return {metric: scores["error"] for metric, scores in results.items() if "error" in scores}
 
 
 def notes(results: dict[str, Any]) -> list[str]:
@@ -44,10 +52,14 @@ def floor_kinds(results: dict[str, Any]) -> list[str]:
 
 
 def cells(results: dict[str, Any]) -> tuple[Row, list[Row]]:
-    """(header, rows) with one row a score, mean ± std and its floors; reconstruction has a table of its own."""
+    """(header, rows) with one row a score, mean ± std and its floors; reconstruction has a table of its own.
+
+    A metric that failed has one row, with its error in the last column.
+    """
     kinds = floor_kinds(results)
     header = ("metric", "score", "mean ± std", *(f"floor: {kind.replace('_', ' ')}" for kind in kinds))
-    return header, [
+    failed = errors(results)
+    lines = [
         (
             metric,
             name,
@@ -57,6 +69,11 @@ def cells(results: dict[str, Any]) -> tuple[Row, list[Row]]:
         for metric, name, score in rows(results)
         if metric != "reconstruction"
     ]
+    if failed:
+        header = (*header, "error")
+        lines = [(*line, "") for line in lines]
+        lines += [(metric, "failed", *("-" for _ in header[2:-1]), error) for metric, error in failed.items()]
+    return header, lines
 
 
 def to_csv(results: dict[str, Any]) -> str:
@@ -103,7 +120,7 @@ def markdown(header: Row, lines: list[Row]) -> str:
 def to_markdown(results: dict[str, Any], settings: dict[str, Any]) -> str:
     """All of an evaluation: scores, reconstruction's table, published numbers of this data set, notes, settings."""
     parts = [f"# {settings['latent']} of step {settings['step']} on {settings['data']}\n", markdown(*cells(results))]
-    if "reconstruction" in results:
+    if "reconstruction" in results and "reconstruction" not in errors(results):
         parts.append("## Reconstruction\n\nThe published rows: FFHQ-128 model on CelebA-HQ.\n")
         parts.append(markdown(*table_2(results["reconstruction"])))
     known = [row for row in published(settings["published_set"]) if row["metric"] in settings["metrics"]]

@@ -26,13 +26,16 @@ def beta_vae(
     accuracy on the training points. As disentanglement_lib's `beta_vae_sklearn`.
 
     Raises:
-      ValueError: bad factor sizes or codes, or fewer than two factors.
+      ValueError: bad factor sizes or codes, fewer than two factors, or too few points.
     """
     sizes = sampling.check_sizes(factor_sizes)
     if len(sizes) < 2:
         raise ValueError("beta_vae needs at least two factors")
+    sampling.check_numbers(1, num_train=num_train, num_eval=num_eval, batch_size=batch_size)
     rng = np.random.default_rng(seed)
     train_points, train_labels = _points(represent, sizes, rng, num_train, batch_size)
+    if len(np.unique(train_labels)) < 2:
+        raise ValueError(f"num_train={num_train} points all share factor {train_labels[0]}; use more")
     test_points, test_labels = _points(represent, sizes, rng, num_eval, batch_size)
     classifier = LogisticRegression(random_state=seed)
     with warnings.catch_warnings():

@@ -71,6 +71,6 @@ def _learn(learner: str, codes, labels, seed: int, update):
 
 def _one_minus_entropy(importances: np.ndarray) -> float:
     """1 - normalised entropy of each column, averaged with the sums of the columns as weights."""
-    scores = 1 - scipy.stats.entropy(importances + 1e-11, base=len(importances))
+    scores = np.clip(1 - scipy.stats.entropy(importances + 1e-11, base=len(importances)), 0, 1)  # rounding
     weights = importances.sum(axis=0)
     return float(np.average(scores, weights=weights if weights.sum() > 0 else None))

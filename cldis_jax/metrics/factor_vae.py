@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cldis_jax.metrics import sampling
+from cldis_jax.metrics import inputs, sampling
 
 
 def factor_vae(
@@ -28,9 +28,11 @@ def factor_vae(
     The defaults are those of disentanglement_lib's study (its eval accuracy). The FDAE authors use prune_std = 0.
 
     Raises:
-      ValueError: bad factor sizes or codes.
+      ValueError: bad factor sizes or codes, no votes, or a variance of fewer than two samples.
     """
     sizes = sampling.check_sizes(factor_sizes)
+    sampling.check_numbers(1, num_train=num_train, num_eval=num_eval)
+    sampling.check_numbers(2, num_variance_estimate=num_variance_estimate, batch_size=batch_size)
     rng = np.random.default_rng(seed)
     variance = _global_variance(represent, sizes, rng, num_variance_estimate)
     active = np.flatnonzero((np.sqrt(variance) >= prune_std) & (variance > 0))
@@ -51,7 +53,8 @@ def _global_variance(represent, sizes, rng, num: int) -> np.ndarray:
         sampling.represent_batches(represent, sampling.sample_factors(rng, sizes, rows, 1))[:, 0]
         for rows in sampling.chunks(num, 1)
     ]
-    return np.var(np.concatenate(parts), axis=0, ddof=1, dtype=np.float64)
+    codes = np.concatenate(parts)
+    return np.where(inputs.varies(codes), np.var(codes, axis=0, ddof=1, dtype=np.float64), 0.0)
 
 
 def _votes(represent, sizes, rng, num: int, batch_size: int, variance, active) -> np.ndarray:

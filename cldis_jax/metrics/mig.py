@@ -15,7 +15,8 @@ def information_shares(codes: np.ndarray, factors: np.ndarray, *, num_bins: int 
     """
     codes, factors = inputs.check_pair(codes, factors)
     inputs.check_varying(factors)
-    return inputs.mutual_information(inputs.discretize(codes, num_bins), factors) / inputs.entropy(factors)
+    information = inputs.mutual_information(inputs.discretize(codes, num_bins), factors)
+    return np.minimum(information / inputs.entropy(factors), 1.0)  # rounding
 
 
 def mig(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = inputs.NUM_BINS) -> dict[str, float]:

@@ -33,8 +33,7 @@ def modularity_explicitness(
     if train_factors.shape[1] < 2:
         raise ValueError("modularity needs at least two factors")
     information = inputs.mutual_information(inputs.discretize(train_codes, num_bins), train_factors)
-    mean, std = train_codes.mean(axis=0), train_codes.std(axis=0)
-    std = np.where(std > 0, std, 1.0)
+    mean, std = train_codes.mean(axis=0), inputs.scales(train_codes)
     train_codes, test_codes = (train_codes - mean) / std, (test_codes - mean) / std
     areas = [
         _explicitness(train_codes, train, test_codes, test, factor)

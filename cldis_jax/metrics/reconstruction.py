@@ -9,12 +9,13 @@ import numpy as np
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+LARGEST = 1e3  # decoded pixels may be somewhat outside of [-1, 1]
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a dynamic range of 1 [Wang et al. 2004]
 
 
 def mse(images: jax.Array, reference: jax.Array) -> jax.Array:
     """Mean squared error of pixels in [0, 1], [B]."""
-    _check(images, reference)
+    images, reference = _check(images, reference)
     return jnp.mean(jnp.square((images - reference) / 2), axis=(1, 2, 3))
 
 
@@ -25,7 +26,7 @@ def psnr(images: jax.Array, reference: jax.Array) -> jax.Array:
 
 def ssim(images: jax.Array, reference: jax.Array) -> jax.Array:
     """Structural similarity [Wang et al. 2004], mean over pixels and channels, [B]."""
-    _check(images, reference)
+    images, reference = _check(images, reference)
     x, y = ((image + 1) / 2 for image in (images, reference))
     mean_x, mean_y = _blur(x), _blur(y)
     var_x = _blur(x * x) - mean_x**2
@@ -54,6 +55,19 @@ def _blur(x: jax.Array) -> jax.Array:
     return x
 
 
-def _check(images, reference) -> None:
-    if images.ndim != 4 or images.shape != reference.shape:
-        raise ValueError(f"images must be two [B, H, W, C] of one shape, got {images.shape} and {reference.shape}")
+def _check(*images) -> list[jax.Array]:
+    """The two images in float32 or wider; their values are checked outside of `jit` only."""
+    shapes = [image.shape for image in images]
+    if images[0].ndim != 4 or shapes[0] != shapes[1] or 0 in shapes[0]:
+        raise ValueError(f"images must be two [B, H, W, C] of one shape, not empty; got {shapes[0]} and {shapes[1]}")
+    for image in images:
+        if not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(f"images must be floats in [-1, 1], got {image.dtype}")
+        if isinstance(image, jax.core.Tracer):
+            continue
+        largest = float(jnp.max(jnp.abs(image)))
+        if not np.isfinite(largest):
+            raise ValueError("images contain NaN or infinite values")
+        if largest > LARGEST:
+            raise ValueError(f"images must be in [-1, 1], but reach {largest:.0e}")
+    return [jnp.asarray(image, jnp.promote_types(image.dtype, jnp.float32)) for image in images]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cldis_jax.metrics import inputs
+
 Represent = Callable[[np.ndarray], np.ndarray]  # factors [N, F] int -> codes [N, C]
 
 ROWS_PER_CALL = 65_536  # most rows in one call of represent(), to bound memory
@@ -19,6 +21,13 @@ def check_sizes(factor_sizes: Sequence[int]) -> np.ndarray:
     if sizes.ndim != 1 or len(sizes) == 0 or (sizes < 1).any():
         raise ValueError(f"factor_sizes must be a list of positive numbers, got {factor_sizes}")
     return sizes
+
+
+def check_numbers(least: int, **numbers: int) -> None:
+    """Raises ValueError for a number of samples below `least`, with its name."""
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
 
 
 def sample_factors(rng: np.random.Generator, sizes: np.ndarray, *shape: int) -> np.ndarray:
@@ -42,6 +51,4 @@ def represent_batches(represent: Represent, factors: np.ndarray) -> np.ndarray:
     codes = np.asarray(represent(factors.reshape(num * length, width)))
     if codes.ndim != 2 or len(codes) != num * length:
         raise ValueError(f"represent must give [N, C] codes for N = {num * length} rows, got shape {codes.shape}")
-    if not np.isfinite(codes).all():
-        raise ValueError("represent gave NaN or infinite codes")
-    return codes.reshape(num, length, -1)
+    return inputs.check_codes(codes, "the codes of represent").reshape(num, length, -1)

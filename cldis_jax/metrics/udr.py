@@ -33,7 +33,7 @@ def udr(
         nats are pruned. None keeps all codes, for codes without a posterior.
 
     Raises:
-      ValueError: fewer than two models, bad shapes, or an unknown correlation.
+      ValueError: fewer than two models, bad shapes or values, or an unknown correlation.
     """
     if correlation not in CORRELATIONS:
         raise ValueError(f"correlation must be one of {', '.join(CORRELATIONS)}, got {correlation!r}")
@@ -46,6 +46,8 @@ def udr(
         widths = [array.shape[1] for array in codes]
         if [np.shape(kl) for kl in kls] != [(width,) for width in widths]:
             raise ValueError(f"kls must be one [C] per model with C = {widths}, got {[np.shape(kl) for kl in kls]}")
+        if not all(np.isfinite(kl).all() for kl in kls):
+            raise ValueError("kls contain NaN or infinite values")
         codes = [array[:, np.asarray(kl) > kl_threshold] for array, kl in zip(codes, kls)]
     codes = [_standardise(array) for array in codes]
     correlate = _lasso if correlation == "lasso" else _spearman
@@ -57,8 +59,7 @@ def udr(
 
 
 def _standardise(codes: np.ndarray) -> np.ndarray:
-    std = codes.std(axis=0)
-    return (codes - codes.mean(axis=0)) / np.where(std > 0, std, 1.0)
+    return (codes - codes.mean(axis=0)) / inputs.scales(codes)
 
 
 def _lasso(own: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -74,7 +75,7 @@ def _lasso(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _spearman(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """|Spearman correlations| [C_own, C_other]; 0 for a code that never varies."""
     own, other = (_standardise(rankdata(array, axis=0)) if array.size else array for array in (own, other))
-    return np.abs(own.T @ other) / len(own)
+    return np.minimum(np.abs(own.T @ other) / len(own), 1.0)  # rounding
 
 
 def _agreement(correlation: np.ndarray) -> float:

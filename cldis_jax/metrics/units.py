@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
+from cldis_jax.metrics import inputs
+
 REDUCTIONS = ("pca", "none")
 
 
@@ -20,8 +22,7 @@ def reduce_units(latents: np.ndarray, reduction: str = "pca") -> np.ndarray:
     latents = np.asarray(latents)
     if latents.ndim != 3 or 0 in latents.shape:
         raise ValueError(f"latents must be [N, units, D] and not empty, got shape {latents.shape}")
-    if not np.isfinite(latents).all():
-        raise ValueError("latents contain NaN or infinite values")
+    latents = inputs.check_codes(latents.reshape(len(latents), -1), "latents").reshape(latents.shape)
     if reduction == "none":
         return latents.reshape(len(latents), -1)
     if reduction != "pca":

@@ -13,6 +13,7 @@ from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.models.unet import UNet
 
 CONDITIONINGS = ("adagn", "cross_attention")
+MOST_SIZES = 64  # times the image size, up to which another size is looked for
 
 
 @struct.dataclass
@@ -41,6 +42,23 @@ class Networks:
         return lambda x_t, t: self.unet.apply({"params": params["unet"]}, x_t, t, z, **options)
 
 
+def _fits(config: ConfigDict, size: int) -> bool:
+    """Whether the networks of the config take images of `size` pixels a side."""
+    m, stages = config.model, num_stages(size)
+    if config.vae.weight > 0 and (stages < 1 or size % 2**stages):
+        return False
+    levels = max(len(m.channel_multipliers), len(m.encoder_multipliers))
+    return config.diffusion.weight == 0 or size % (m.patch_size * 2 ** (levels - 1)) == 0
+
+
+def _nearest_sizes(config: ConfigDict) -> str:
+    """The nearest image sizes below and above that of the config that fit, as the end of a message."""
+    size = config.data.image_size
+    ways = range(size - 1, 0, -1), range(size + 1, MOST_SIZES * size)
+    found = [next((str(other) for other in way if _fits(config, other)), "") for way in ways]
+    return f"; the nearest sizes that fit are {' and '.join(filter(None, found))}" if any(found) else ""
+
+
 def validate(config: ConfigDict) -> None:
     """Check that the sizes of a config fit each other. Builds no network.
 
@@ -58,14 +76,18 @@ def validate(config: ConfigDict) -> None:
         if stages < 1:
             raise ValueError(f"data.image_size={size} is too small for the VAE, which needs at least 4 pixels a side")
         if size % 2**stages:
-            raise ValueError(f"data.image_size={size} can't be halved {stages} times, as the VAE needs")
+            raise ValueError(
+                f"data.image_size={size} can't be halved {stages} times, as the VAE needs{_nearest_sizes(config)}"
+            )
         for name in ("base_channels", "hidden_dim"):
             if config.vae[name] < 1:
                 raise ValueError(f"vae.{name}={config.vae[name]} must be at least 1")
     if config.diffusion.weight == 0:
         return
     if size % m.patch_size:
-        raise ValueError(f"model.patch_size={m.patch_size} does not divide data.image_size={size}")
+        raise ValueError(
+            f"model.patch_size={m.patch_size} does not divide data.image_size={size}{_nearest_sizes(config)}"
+        )
     for name in ("channel_multipliers", "encoder_multipliers"):
         multipliers, side = m[name], size // m.patch_size
         if not multipliers or min(multipliers) < 1:
@@ -73,7 +95,7 @@ def validate(config: ConfigDict) -> None:
         if side % 2 ** (len(multipliers) - 1):
             raise ValueError(
                 f"data.image_size={size} (patched to {side}) can't be halved {len(multipliers) - 1} times, "
-                f"as model.{name}={tuple(multipliers)} needs"
+                f"as model.{name}={tuple(multipliers)} needs{_nearest_sizes(config)}"
             )
         if any(multiplier * m.base_channels % m.num_heads for multiplier in multipliers):
             raise ValueError(f"model.num_heads={m.num_heads} does not divide the channels of model.{name}")

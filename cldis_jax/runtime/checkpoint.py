@@ -306,9 +306,14 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
     else:
         return
     if differing := differing_fields(saved, asked):
+        onward = (  # only the config of a training has this field
+            f"to start from its parameters with this config, add --config.init_from={folder} and a new workdir; or "
+            if "init_from" in asked
+            else ""
+        )
         raise CheckpointError(
-            f"{folder} holds {what} of another config; choose another folder, move this one, or make these agree:\n  "
-            + "\n  ".join(differing)
+            f"{folder} holds {what} of another config; {onward}choose another folder, move this one, or make these "
+            "agree:\n  " + "\n  ".join(differing)
         )
 
 

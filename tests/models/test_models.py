@@ -82,13 +82,16 @@ def test_parameters_of_one_network_do_not_depend_on_the_others(tiny):
     [
         (
             {"data.image_size": 20, "model.channel_multipliers": (1, 1, 1, 1)},
-            r"image_size=20.*3 times.*channel_multipliers",
+            r"image_size=20.*3 times.*channel_multipliers.*; the nearest sizes that fit are 16 and 32$",
         ),
         (
             {"data.image_size": 20, "model.encoder_multipliers": (1, 1, 1, 1)},
             r"image_size=20.*3 times.*encoder_multipliers",
         ),
-        ({"data.image_size": 18, "model.patch_size": 4}, r"patch_size=4 does not divide data.image_size=18"),
+        (
+            {"data.image_size": 18, "model.patch_size": 4},
+            r"patch_size=4 does not divide data.image_size=18; the nearest sizes that fit are 16 and 20$",
+        ),
         ({"model.latent_dim": 0}, r"latent_dim=0"),
         ({"model.patch_size": 0}, r"patch_size=0"),
         ({"model.conditioning": "film"}, r"'film' is not one of: adagn, cross_attention"),
@@ -97,8 +100,9 @@ def test_parameters_of_one_network_do_not_depend_on_the_others(tiny):
         ({"model.channel_multipliers": ()}, r"channel_multipliers=\(\)"),
         ({"data.image_size": 24, "diffusion.weight": 0.0}, None),
         ({"data.image_size": 20, "diffusion.weight": 0.0}, r"image_size=20 can't be halved 3 times"),
-        ({"data.image_size": 22, "diffusion.weight": 0.0}, r"image_size=22 can't be halved 3 times"),
+        ({"data.image_size": 22, "diffusion.weight": 0.0}, r"22 can't be halved 3 times.*that fit are 16 and 24$"),
         ({"data.image_size": 2, "diffusion.weight": 0.0}, r"image_size=2 is too small"),
+        ({"data.image_size": 5, "diffusion.weight": 0.0}, r"5 can't be halved 1 times.*that fit are 4 and 6$"),
         ({"vae.hidden_dim": 0}, r"vae.hidden_dim=0"),
     ],
 )
