@@ -142,9 +142,15 @@ def _accident(error: Exception) -> str:
 
 def _is_for_users(record: logging_levels.LogRecord) -> bool:
     """Whether a log record is shown: of Orbax and its tasks only errors, and none with a traceback: it raises these."""
-    if "orbax" in record.pathname or record.name == "asyncio":
+    if "orbax/checkpoint" in record.pathname or record.name == "asyncio":
         return record.levelno >= logging_levels.ERROR and not record.exc_info
     return True
+
+
+def _unraisable(found) -> None:
+    """As Python's own hook, but silent about what TensorStore still has for a save of Orbax that has failed."""
+    if not (isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(found)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -161,6 +167,7 @@ def run(main: Callable[[], None]) -> None:
         if flags.FLAGS.verbosity <= 0:
             logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().addFilter(_is_for_users)
+        sys.unraisablehook = _unraisable
         try:
             if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
                 _join_processes()

@@ -248,3 +248,9 @@ def test_what_orbax_raises_is_not_logged_as_well(command):
     done = command(body)
     assert "of a task" not in done.stderr
     assert "of another" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "shown"), [("Event loop is closed", False), ("another", True)])
+def test_what_is_left_of_a_failed_save_is_silent(command, text, shown):
+    body = f"C = type('C', (), dict(__del__=lambda self: (_ for _ in ()).throw(RuntimeError('{text}')))); C()"
+    assert ("Exception ignored" in command(body).stderr) == shown

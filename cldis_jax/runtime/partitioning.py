@@ -70,7 +70,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """A tree of arrays that every process has, as global arrays, whole on each device."""
     with jax.transfer_guard("allow"):
-        return jax.device_put(tree, replicated(mesh))
+        # Through the host: an array on one process's device can't be moved to the devices of all processes.
+        return jax.device_put(jax.device_get(tree), replicated(mesh))
 
 
 def state_sharding(mesh: Mesh, abstract_state: Any, min_bytes: int) -> Any:
