@@ -140,20 +140,25 @@ def test_only_the_first_checkpoint_is_read_again(tiny, small, tmp_path, monkeypa
     assert compared == [1]
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before_it(tiny, small, tmp_path):
+@pytest.mark.parametrize("saves", [(2,), (2, 3)])
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before_it(tiny, small, tmp_path, monkeypatch, saves):
     """The disk is played by a limit on the size of files, at which the same calls of the system fail."""
     save(tmp_path, tiny, small, (1,))
+    if len(saves) > 1:  # the error of the first comes with the second
+        monkeypatch.setattr(checkpoint.Checkpoints, "wait", lambda self: None)
+        monkeypatch.setattr(checkpoint.Checkpoints, "_compare", lambda *_: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
         with pytest.raises(
             checkpoint.CheckpointError, match=r"can't be written to .*those before it are intact"
         ) as error:
-            save(tmp_path, tiny, small, (2,))
+            save(tmp_path, tiny, small, saves)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
     assert "\n" not in str(error.value)
     restored, position, step = restore(tmp_path, small)
     assert step == restored.step == position["next_index"] == 1
-    save(tmp_path, tiny, small, (3,))
-    assert checkpoint.kept_steps(str(tmp_path)) == [1, 3]
+    save(tmp_path, tiny, small, (4,))
+    assert checkpoint.kept_steps(str(tmp_path)) == [1, 4]
