@@ -1,6 +1,8 @@
 """Files that appear whole or not at all, on a disk or in a bucket."""
 
 import contextlib
+import os
+import threading
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,7 +19,7 @@ class WriteError(UserError, OSError):
 def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
     """A file to write, which gets the name `path` if the block ends without an error. Makes the folder.
 
-    Until then it is `path` with the ending `.part`, and `path` keeps its old content.
+    Until then `path` keeps its old content. Two processes or threads may write the same `path`; the last one wins.
 
     Args:
       mode: "wb" or "w".
@@ -26,7 +28,7 @@ def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
       WriteError: the folder can't be made, or the file can't be opened.
     """
     path = epath.Path(path)
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = part.open(mode)

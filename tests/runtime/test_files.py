@@ -1,5 +1,7 @@
 """Files are written completely or not at all."""
 
+import threading
+
 import pytest
 
 from cldis_jax.runtime import visualize
@@ -37,3 +39,21 @@ def test_a_path_that_can_not_be_written_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"file/picture\.png can't be written: ") as error:
         visualize.save_png(tmp_path / "file" / "picture.png", None)
     assert isinstance(error.value, OSError)
+
+
+def test_two_threads_may_write_one_file(tmp_path):
+    """One finishes inside the block of the other; both succeed, and the one that ends last wins."""
+    path = tmp_path / "result"
+
+    def write_inside():
+        with atomic(path) as file:
+            file.write(b"inner")
+
+    with atomic(path) as file:
+        file.write(b"outer")
+        thread = threading.Thread(target=write_inside)
+        thread.start()
+        thread.join()
+        assert path.read_bytes() == b"inner"
+    assert path.read_bytes() == b"outer"
+    assert [found.name for found in tmp_path.iterdir()] == ["result"]

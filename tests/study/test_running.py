@@ -8,7 +8,7 @@ from tests.study.fabricated import changed, config_of, fabricate, make, only
 def test_a_set_without_data_is_recorded_without_running(tmp_path):
     cell = next(cell for cell in make(seeds=1).cells if cell.dataset == "cars3d")
     lack = running.missing_data(cells.resolve(cell))
-    assert "unpack" in lack
+    assert "Unpack" in lack
     folder = cell.folder(tmp_path)
     with running.Children() as children:
         assert running.run_cell(cell, folder, children, lack) == "no data"
