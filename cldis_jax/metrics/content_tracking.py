@@ -227,7 +227,7 @@ def measure(
     outer = np.delete(shifts, frames // 2)  # the middle frame is shared by all directions
     offsets = (outer[None, :, None] * directions[:, None]).reshape(-1, codes.shape[1])
     offsets = np.concatenate([np.zeros_like(offsets[:1]), offsets])
-    kept, rates, decoding = [], [], 0.0
+    rates, decoding = [], 0.0
     started = time.perf_counter()
     with _one_thread_of_opencv(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         pending = []

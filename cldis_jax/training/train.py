@@ -75,7 +75,8 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     )
     restored = checkpoints.restore(program.abstract_state)
     if restored is None:
-        start, train_state = 0, program.create(source.fetch(some_of(train_indices, NUM_STANDARD)))
+        standard = some_of(train_indices, NUM_STANDARD) if config.model.standardize_z_sem else None
+        start, train_state = 0, program.create(None if standard is None else source.fetch(standard))
         if config.init_from:
             train_state = copy(workdirs.start_from(config, train_state))
     elif restored[2] >= total_steps and (results := workdirs.written_results(workdir, restored[2])):
