@@ -117,6 +117,11 @@ class Context:
         where = {"data_path": self.settings.data_path, "data_dir": self.settings.data_dir}
         return [api.load(path, **where) for path in self.settings.workdirs]
 
+    @functools.cached_property
+    def shared(self) -> dict[str, Any]:
+        """Scores by name that several metrics need."""
+        return {}
+
     @property
     def folder(self) -> epath.Path:
         """Where results and pictures are written, if `writes`."""

@@ -122,6 +122,8 @@ METRICS = {
     "factor_vae": _intervened(metrics.factor_vae),
     "beta_vae": _intervened(metrics.beta_vae),
     "dci": Metric(labelled.importances, (needs_factors, needs_samples)),
+    "dci_es": Metric(labelled.ease_of_use, (needs_factors, needs_samples)),
+    "infomec": _paired(metrics.infomec),
     "mig": Metric(labelled.information_gap, (needs_factors, needs_samples)),
     "sap": _split(metrics.sap, seeded=True),
     "modularity_explicitness": _split(metrics.modularity_explicitness),

@@ -8,7 +8,9 @@ from cldis_jax.metrics.beta_vae import beta_vae
 from cldis_jax.metrics.content_tracking import content_tracking
 from cldis_jax.metrics.dci import dci
 from cldis_jax.metrics.factor_vae import factor_vae
+from cldis_jax.metrics.infomec import infomec
 from cldis_jax.metrics.irs import irs
+from cldis_jax.metrics.loss_capacity import dci_es
 from cldis_jax.metrics.mig import mig
 from cldis_jax.metrics.modularity import modularity_explicitness
 from cldis_jax.metrics.reconstruction import mse, psnr, ssim
@@ -21,7 +23,9 @@ __all__ = [
     "beta_vae",
     "content_tracking",
     "dci",
+    "dci_es",
     "factor_vae",
+    "infomec",
     "irs",
     "mig",
     "modularity_explicitness",
