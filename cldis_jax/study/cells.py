@@ -64,7 +64,14 @@ FACTOR_COLUMNS = (
     Column("FactorVAE", "factor_vae", ("factor_vae",)),
     Column("DCI", "dci", ("disentanglement",)),
     Column("MIG", "mig", ("mig",)),
+    Column("InfoM", "infomec", ("infom",)),
+    Column("InfoC", "infomec", ("infoc",)),
+    Column("InfoE", "infomec", ("infoe",)),
+    Column("E", "dci_es", ("explicitness",)),
+    Column("S", "dci_es", ("size",), ".2f"),
 )
+# Earlier versions did not have these metrics: a record without them is done, and a table without any has no column.
+LATER_METRICS = ("infomec", "dci_es")
 CELEBA_COLUMNS = (
     Column("TAD", "tad", ("tad",)),
     Column("FID", "fid", ("fid",), ".1f", "no weights"),
@@ -210,7 +217,7 @@ def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: s
         metrics += ("fid",) if "inception_weights" in options.weights else ()
         evaluation |= DECODED[scale] | {"num_images": EVALUATION[scale]["num_images"]}
     else:
-        metrics = tuple(column.metric for column in FACTOR_COLUMNS)
+        metrics = tuple(dict.fromkeys(column.metric for column in FACTOR_COLUMNS))
     common = {"train.steps": steps, "train.seed": seed, "train.picture_every": steps, "data.holdout": dataset.holdout}
     return Cell(
         dataset=name,
@@ -241,7 +248,11 @@ def _notes(name: str, scale: str, cells: tuple[Cell, ...]) -> tuple[str, ...]:
         )
     return (
         *notes,
-        "± is the standard deviation over training seeds (n - 1). DCI is its disentanglement.",
+        "In brackets: the 95 % interval over training seeds, by Student's t with n - 1 degrees of freedom. Published "
+        "rows have the deviation that their source gives, as ±.",
+        "Differences: the first row minus another, paired by seed, with the interval of the mean difference. Two "
+        "methods are told apart where it leaves out 0.",
+        "DCI is its disentanglement; E and S are the explicitness and the size of DCI-ES.",
         "Floors are the scores of codes that disentangle nothing. Published rows are others' numbers on the published "
         "images, with their networks and budgets; rendered sets have none.",
     )
