@@ -376,6 +376,32 @@ def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
         registry.check(seen_all, ["mig"])
 
 
+PAIRS = {"holdout_pairs": "object_hue,shape"}
+
+
+def test_combinations_never_trained_on_are_scored_beside_seen_ones(context):
+    held = with_config(context, {"seeds": 1, "pool": "heldout"}, **PAIRS)
+    factors = held.source.factors
+    assert not (factors(held.pool)[:, 2] % 4 == factors(held.pool)[:, 4]).any()
+    unseen = with_settings(held, pool="combinations")
+    assert (factors(unseen.pool)[:, 2] % 4 == factors(unseen.pool)[:, 4]).all()
+    registry.check(unseen, ["composition", "reconstruction"])
+    known = with_settings(held, num_decoded=4)
+    known.__dict__["codes"] = lambda i: np.hstack([np.eye(10)[factors(i)[:, 2]], np.eye(4)[factors(i)[:, 4]]])
+    scores = registry.METRICS["composition"].measure(known)
+    assert (scores["seen"]["mean"], scores["unseen"]["mean"]) == (1.0, 1.0)
+    assert scores["unseen"]["floors"]["untrained"] < 0.9
+    assert {"mse, random x_T, T=2, seen", "mse, inferred x_T, T=2, unseen"} <= set(scores)
+    assert "25% of the combinations of object_hue and shape" in scores["note"]
+
+
+def test_without_held_out_combinations_there_is_no_score_of_them(context):
+    with pytest.raises(UserError, match="composition: no combinations were held out"):
+        registry.check(context, ["composition"])
+    with pytest.raises(UserError, match="--pool=combinations: this model saw every combination"):
+        registry.check(with_settings(context, pool="combinations"), ["mig"])
+
+
 def test_of_other_images_none_is_called_held_out(context, capsys):
     assert context.bundle.trained_on["num_images"] == 480_000
     assert context.unseen[1] == "held-out"

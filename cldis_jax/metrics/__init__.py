@@ -5,6 +5,7 @@ and LPIPS, with their networks, are in `fid`, `inception` and `lpips`.
 """
 
 from cldis_jax.metrics.beta_vae import beta_vae
+from cldis_jax.metrics.composition import composition
 from cldis_jax.metrics.content_tracking import content_tracking
 from cldis_jax.metrics.dci import dci
 from cldis_jax.metrics.factor_vae import factor_vae
@@ -21,6 +22,7 @@ from cldis_jax.metrics.units import reduce_units
 
 __all__ = [
     "beta_vae",
+    "composition",
     "content_tracking",
     "dci",
     "dci_es",

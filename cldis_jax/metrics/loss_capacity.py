@@ -35,8 +35,8 @@ def explicitness(train_codes, train_factors, test_codes, test_factors, *, seed: 
     The paper leaves the probes open. Ours are logistic regressions on the standardised codes and 0, 16, 64 or 256
     random Fourier features of them, so the smallest is linear. The capacity is the logarithm of the number of inputs,
     the loss the share of errors, as for the classes in the published implementation. A factor that no probe reads
-    better than the baseline counts as 0, where the definition would give 1. A code that contains little information may
-    still be explicit: read it beside informativeness.
+    better than the baseline, by two standard errors of a share, counts as 0: the definition would give about 1. A code
+    that contains little information may still be explicit: read it beside informativeness.
 
     Raises:
       ValueError: bad shapes, or a factor with a single value.
@@ -58,14 +58,15 @@ def explicitness(train_codes, train_factors, test_codes, test_factors, *, seed: 
         row[:] = [_errors(train, *factor, test) for factor in zip(train_factors.T, test_factors.T)]
     baselines = [np.mean(test != _most_frequent(train)) for train, test in zip(train_factors.T, test_factors.T)]
     capacities = np.log(num_codes + np.array(NUM_FEATURES))
-    scores = [_explicitness(capacities, curve, baseline) for curve, baseline in zip(losses.T, baselines)]
+    num = len(test_codes)
+    scores = [_explicitness(capacities, curve, baseline, num) for curve, baseline in zip(losses.T, baselines)]
     return {"explicitness": float(np.mean(scores)), "size": num_factors / num_codes}
 
 
-def _explicitness(capacities: np.ndarray, losses: np.ndarray, baseline: float) -> float:
-    """1 - the normalised area of one loss-capacity curve; both arrays [T], the capacities rising."""
+def _explicitness(capacities: np.ndarray, losses: np.ndarray, baseline: float, num: int) -> float:
+    """1 - the normalised area of a loss-capacity curve; both arrays [T], the capacities rising; `num` test samples."""
     curve = np.minimum(np.minimum.accumulate(losses), baseline)
-    if curve[-1] >= baseline:
+    if baseline - curve[-1] <= 2 * np.sqrt(baseline * (1 - baseline) / num):
         return 0.0
     area = np.trapezoid(curve - curve[-1], capacities)
     return float(1 - 2 * area / ((capacities[-1] - capacities[0]) * baseline))

@@ -89,12 +89,17 @@ def test_infomec_refuses_what_has_no_score():
 
 def test_explicitness_of_a_known_curve():
     """Capacities 0, 1 and 2, baseline .8: the area between the curve and its minimum, over half of 2 x .8."""
-    capacities = np.arange(3.0)
-    assert loss_capacity._explicitness(capacities, np.array([0.0, 0.0, 0.0]), 0.8) == 1
-    assert loss_capacity._explicitness(capacities, np.array([0.8, 0.4, 0.0]), 0.8) == pytest.approx(0)
-    assert loss_capacity._explicitness(capacities, np.array([0.4, 0.6, 0.2]), 0.8) == pytest.approx(1 - 0.3 / 0.8)
-    assert loss_capacity._explicitness(capacities, np.array([0.8, 0.9, 0.0]), 0.8) == pytest.approx(1 - 1.2 / 0.8)
-    assert loss_capacity._explicitness(capacities, np.array([0.8, 0.9, 0.8]), 0.8) == 0  # no probe reads the factor
+
+    def explicitness(losses, num=10_000):
+        return loss_capacity._explicitness(np.arange(3.0), np.array(losses), 0.8, num)
+
+    assert explicitness([0.0, 0.0, 0.0]) == 1
+    assert explicitness([0.8, 0.4, 0.0]) == pytest.approx(0)
+    assert explicitness([0.4, 0.6, 0.2]) == pytest.approx(1 - 0.3 / 0.8)
+    assert explicitness([0.8, 0.9, 0.0]) == pytest.approx(1 - 1.2 / 0.8)
+    assert explicitness([0.8, 0.9, 0.8]) == 0  # no probe reads the factor
+    assert explicitness([0.75, 0.75, 0.75]) == 1
+    assert explicitness([0.75, 0.75, 0.75], num=200) == 0  # less than two standard errors of .028
 
 
 def test_explicitness_of_codes_that_a_line_reads_and_of_codes_that_it_does_not(monkeypatch):
@@ -112,3 +117,16 @@ def test_explicitness_of_codes_that_a_line_reads_and_of_codes_that_it_does_not(m
     hidden = loss_capacity.explicitness(signs[:400], product[:400], signs[400:], product[400:], seed=0)
     assert hidden["size"] == 0.5
     assert hidden["explicitness"] < 0.6
+
+
+def test_composition_of_a_code_that_means_something_else_on_new_combinations():
+    """The second code has its sign changed there, and one value in five is 0."""
+    pairs = np.repeat([(i, j) for i in range(5) for j in range(5)], 8, axis=0)
+    new = pairs[:, 0] == pairs[:, 1]
+    codes = np.hstack([np.eye(5)[pairs[:, 0]], pairs[:, 1:] - 2.0])
+    changed = codes * np.where(new[:, None], [1, 1, 1, 1, 1, -1], 1)
+    scores = {}
+    for name, z in (("apart", codes), ("changed", changed)):
+        scores[name] = metrics.composition((codes, pairs), (z[~new], pairs[~new]), (z[new], pairs[new]))
+    assert scores["apart"]["seen"] == scores["apart"]["unseen"] == 1
+    assert scores["changed"] == {"seen": 1, "unseen": pytest.approx(0.6)}
