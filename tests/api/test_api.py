@@ -91,7 +91,7 @@ def test_inferred_noise_decodes_to_the_image(bundle, images):
 def test_padded_tables_give_equal_results(bundle, images):
     z = bundle.encode(images)
     x_T = jax.random.normal(jax.random.key(1), images.shape)
-    params, prediction = bundle.ema.params, bundle.config.diffusion.prediction
+    params, prediction = bundle.ema.params, bundle.functions.prediction
     exact = diffusion.ddim_decode(
         lambda x_t, t: bundle.functions.output(params, x_t, t, z),
         prediction,
