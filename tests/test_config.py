@@ -74,7 +74,8 @@ def test_presets():
     paper, best = closed_loop.paper(), closed_loop.best()
     assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
     assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
-    assert (best.diffusion.prediction, best.model.conditioning) == ("v", "cross_attention")
+    assert (best.diffusion.prediction, best.model.conditioning) == ("x0", "cross_attention")
+    assert (paper.model.encoder_head, best.model.encoder_head) == ("mean", "flatten")
     assert (best.vae.capacity_form, best.feedback.mode) == ("hinge", "gain")
     assert best.vae.antithetic
     assert best.distillation.weigh_units
