@@ -85,7 +85,7 @@ def test_inferred_noise_decodes_to_the_image(bundle, images):
         errors.append(float(jnp.abs(bundle.decode(x_T, z, num_steps) - images).mean()))
     random_x_T = jax.random.normal(jax.random.key(0), images.shape)
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.1 * float(jnp.abs(bundle.decode(random_x_T, z, 250) - images).mean())
+    assert errors[2] < 0.2 * float(jnp.abs(bundle.decode(random_x_T, z, 250) - images).mean())
 
 
 def test_padded_tables_give_equal_results(bundle, images):
