@@ -49,7 +49,7 @@ def best() -> ConfigDict:
     config.feedback.mode = "gain"
     config.feedback.lead_capacity = 2.0
     config.feedback.max_capacity = 14.0
-    config.feedback.reference = 1.5
+    config.feedback.reference = 5.0
     return config
 
 
@@ -93,7 +93,7 @@ REASONS = {
     "model.conditioning": "each unit of z becomes a token: DCI .43, with AdaGN .28 (docs/studies/cpu)",
     "model.conditioning=adagn": "the conditioning of the paper (Diff-AE), which is faster",
     "model.standardize_z_sem": "with weigh_units a unit of z_sem that starts small is never used",
-    "model.standardize_z_sem=False": "Diff-AE's own initial weights; `cpu` was chosen before this option existed",
+    "model.standardize_z_sem=False": "Diff-AE's own initial weights",
     "model.encoder_head": "an average over positions loses shape, scale and orientation",
     "model.encoder_head=mean": "the average pool of the paper (Diff-AE)",
     "model.dropout": "a short run of a small network does not overfit",
@@ -113,11 +113,11 @@ REASONS = {
     "vae.capacity_form": "|KL - C| rewards a weak VAE for a KL without information; the hinge does not",
     "vae.capacity_form=absolute": "the paper's penalty, beta |KL - C|",
     "vae.antithetic": "less noise in the gradient; without it a long run may never encode the third hue",
-    "vae.antithetic=False": "one sample, as in the paper; `cpu` was chosen before this option existed",
+    "vae.antithetic=False": "one sample, as in the paper",
     "distillation.weight": "with a small weight z_sem can encode more than its teacher; a short run needs a larger one",
     "distillation.weight=0.0": "one branch alone: there is nothing to distil",
     "distillation.weigh_units": "z_sem can use the units that the teacher does not use",
-    "distillation.weigh_units=False": "the plain KL, with equal weights; `cpu` was chosen before this option existed",
+    "distillation.weigh_units=False": "the plain KL, with equal weights",
     "distillation.listen_steps=0": "the simplest form: every loss acts from the first step on",
     "distillation.listen_steps": "without it z_sem encodes factors in other units, before z_disen encodes them",
     "feedback.mode": "C follows the contribution of z to the denoiser, which closes the loop through z",

@@ -99,7 +99,15 @@ def test_the_papers_preset_at_every_size_changes_only_the_scale(size):
     ours, paper = fields(scenes.get_config(f"{size},paper")), fields(closed_loop.paper())
     best = fields(scenes.get_config(size))
     changed = {field for field in ours if ours[field] != paper[field]}
-    method = ("diffusion.", "vae.", "distillation.", "feedback.", "model.conditioning", "model.standardize_z_sem")
+    method = (
+        "diffusion.",
+        "vae.",
+        "distillation.",
+        "feedback.",
+        "model.conditioning",
+        "model.standardize_z_sem",
+        "model.encoder_head",
+    )
     in_network = {"vae.base_channels", "vae.hidden_dim", "diffusion.decode_steps"}
     assert not {field for field in changed if field.startswith(method)} - in_network
     assert {field: ours[field] for field in changed} == {field: best[field] for field in changed}
