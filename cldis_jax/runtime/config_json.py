@@ -30,6 +30,7 @@ RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
 ADDED: dict[str, Any] = {
     "data.split": "",
     "data.cache": "auto",
+    "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
     "model.encoder_head": "mean",
 }

@@ -113,6 +113,17 @@ def test_the_heldout_part_is_large_enough():
                 assert pool >= cell.evaluation["num_train"] + cell.evaluation["num_test"]
 
 
+def test_only_the_table_of_compositions_holds_combinations_out():
+    """The other tables keep the cells that they had."""
+    table = make("composition", seeds=1)
+    assert table.cells[0].id == "scenes_pairs/cldis_cross_attention/seed0"
+    for cell in table.cells:
+        assert cells.resolve(cell).data.holdout_pairs == "object_hue,shape"
+        assert cell.metrics == ("composition",)
+    assert len(make("composition").cells) == 5 * len(table.cells)
+    assert all("data.holdout_pairs" not in cell.overrides for cell in make("main").cells)
+
+
 def test_options_reach_the_cells():
     table = make("celeba", steps=7, seeds=2, data={"celeba": "/tfds"}, weights={"inception_weights": "/i.pth"})
     assert {cell.steps for cell in table.cells} == {7}
