@@ -1,8 +1,8 @@
 """The tables of the study: python -m cldis_jax.tables --table=main --out=results [--scale=long|full].
 
 Trains and evaluates every cell (method x data set x seed) that is missing in OUT, then writes OUT/main.json, .md, .tex,
-.csv and .png: means and 95 % intervals over seeds, paired differences, floors, and the published rows of the same data
-set. OUT/cells.jsonl holds the records of all cells. A second run continues where the first stopped; launch/tables.sh
+.csv and .png: means and 95 % intervals over seeds, differences, floors, and the published rows of the same data set.
+OUT/cells.jsonl holds the records of all cells. A second run continues where the first stopped; launch/tables.sh
 runs cells side by side.
 """
 
@@ -24,6 +24,9 @@ SCALE = flags.DEFINE_enum("scale", "cpu", cells.SCALES, "small networks; the sam
 SHARD = flags.DEFINE_string("shard", "0/1", "I/N: run only every N-th cell, starting at number I (from 0)")
 ONLY = flags.DEFINE_string("only", "", "a regular expression: run only the cells whose id (--dry_run) contains a match")
 COLLECT = flags.DEFINE_bool("collect", False, "run nothing; write the table of the results so far")
+AS_RUN = flags.DEFINE_bool(
+    "as_run", False, "with --collect: take the cells of OUT with the configs that they were run with"
+)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the status and the commands of every cell")
 SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every method (default: the table's)", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", None, "training steps of every method (default: the scale's)", lower_bound=1)
@@ -102,7 +105,7 @@ def run(chosen: tuple[cells.Cell, ...], out: pathlib.Path) -> int:
 def write(table: cells.Table, out: pathlib.Path) -> None:
     """Collect the table, write it in every format, and print it; the records of all cells go into OUT/cells.jsonl."""
     records.write_lines(out)
-    collected = collecting.collect(table, out)
+    collected = collecting.collect(table, out, AS_RUN.value)
     report.write_json(out / f"{table.name}.json", collected.to_json())
     (out / f"{table.name}.md").write_text(rendering.to_markdown(collected))
     (out / f"{table.name}.tex").write_text(rendering.to_latex(collected))
@@ -132,6 +135,8 @@ def main() -> None:
             print("\n".join(shlex.join(command) for command in running.commands(cell, cell.folder(out))))
         return
 
+    if AS_RUN.value and not COLLECT.value:
+        raise UserError("--as_run needs --collect: a cell that runs has the config of this version")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={OUT.value} is not a folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -278,8 +278,8 @@ def _notes(name: str, scale: str, cells: tuple[Cell, ...]) -> tuple[str, ...]:
         *notes,
         "In brackets: the 95 % interval over training seeds, by Student's t with n - 1 degrees of freedom. Published "
         "rows have the deviation that their source gives, as ±.",
-        "Differences: the first row minus another, paired by seed, with the interval of the mean difference. Two "
-        "methods are told apart where it leaves out 0.",
+        "Differences: the first row minus another, with its interval: paired for two latents of the same runs, Welch's "
+        "for different runs. Two methods are told apart where it leaves out 0.",
         "Floors are the scores of codes that disentangle nothing. Published rows are others' numbers on the published "
         "images, with their networks and budgets; rendered sets have none.",
     )

@@ -11,6 +11,7 @@ from cldis_jax.study import intervals, records
 from cldis_jax.study.cells import DATASETS, LATER_METRICS, Cell, Table, resolve
 from cldis_jax.study.records import Record
 
+AS_RUN = "The cells were run with the configs in cells.jsonl, which are not those of this version."
 FLOORS = {"untrained": "untrained encoder", "random_directions": "random directions"}
 
 
@@ -67,10 +68,18 @@ class Collected:
         }
 
 
-def collect(table: Table, out: pathlib.Path) -> Collected:
-    """The table of the records in OUT; cells that are not done count as missing."""
+def collect(table: Table, out: pathlib.Path, as_run: bool = False) -> Collected:
+    """The table of the records in OUT; cells that are not done count as missing.
+
+    Args:
+      as_run: take every record with the config that it was run with, and leave out the cells without a record. So a
+        study stays readable when the configs have moved on.
+    """
     found = records.read(out)
-    states = {cell.id: records.state(cell, found.get(cell.id)) for cell in table.cells}
+    if as_run:
+        cells = tuple(cell for cell in table.cells if cell.id in found)
+        table = dataclasses.replace(table, cells=cells, notes=(*table.notes, AS_RUN))
+    states = {cell.id: records.state(cell, found.get(cell.id), as_run) for cell in table.cells}
     datasets = dict.fromkeys(cell.dataset for cell in table.cells)
     sections = tuple(_section(dataset, table, states, found) for dataset in datasets)
     known = {key.partition("/")[0] for section in sections for row in section.rows for key in row.scores}
@@ -116,17 +125,24 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
 
 
 def _difference(first: Row, other: Row) -> Row | None:
-    """The first row minus another over the seeds that both have; None if there are fewer than two."""
+    """The first row minus another; None if one of them has fewer than two seeds.
+
+    Two latents of the same runs are paired. Rows of different runs are not: two methods share nothing but the number of
+    the seed.
+    """
+    same_runs = first.method == other.method
     scores = {}
     for name in (name for name in first.scores if name in other.scores):
         a, b = first.scores[name].by_seed, other.scores[name].by_seed
-        seeds = [seed for seed in a if seed in b]
-        if len(seeds) > 1:
-            found = intervals.paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
-            scores[name] = Score(found.mean, found.low, found.high, {seed: a[seed] - b[seed] for seed in seeds})
-    if not scores:
-        return None
-    return Row("difference", other.method, other.latent, scores, str(max(len(s.by_seed) for s in scores.values())))
+        if min(len(a), len(b)) < 2:
+            continue
+        if same_runs:
+            found = intervals.paired_difference(list(a.values()), [b[seed] for seed in a])
+        else:
+            found = intervals.difference(list(a.values()), list(b.values()))
+        by_seed = {seed: a[seed] - b[seed] for seed in a} if same_runs else {}
+        scores[name] = Score(found.mean, found.low, found.high, by_seed)
+    return Row("difference", other.method, other.latent, scores, other.seeds) if scores else None
 
 
 def _seeds(statuses: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""95 % intervals over the seeds of a study, by Student's t."""
+"""95 % intervals over the seeds of a study: Student's t, and Welch's for two sets of runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,5 +28,14 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """The mean of a - b with its t-interval; a and b [n] have one value a seed, in the same order of seeds."""
+    """The mean of a - b with its t-interval; a and b [n] have one value a run, in the same order of runs."""
     return over_seeds(np.subtract(a, b))
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """mean(a) - mean(b) with Welch's t-interval, for values of different runs; a and b have at least two each."""
+    mean = float(np.mean(a) - np.mean(b))
+    if np.ptp(a) == np.ptp(b) == 0:  # scipy's interval would be NaN
+        return Interval(mean, mean, mean)
+    low, high = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
+    return Interval(mean, float(low), float(high))

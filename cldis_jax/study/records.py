@@ -113,13 +113,16 @@ def is_evaluated(
     )
 
 
-def state(cell: Cell, record: Record | None) -> tuple[str, str]:
-    """(status, reason) of a cell: done, failed, no data, other config, unfinished, not run."""
+def state(cell: Cell, record: Record | None, as_run: bool = False) -> tuple[str, str]:
+    """(status, reason) of a cell: done, failed, no data, other config, unfinished, not run.
+
+    With `as_run` the config of the record need not be that of the cell.
+    """
     if record is None:
         return "not run", ""
     if record["status"] != "done":
         return record["status"], record["error"]
-    if changed := changed_fields(cell, record["config"]):
+    if not as_run and (changed := changed_fields(cell, record["config"])):
         return "other config", "; ".join(changed)
     if not all(is_evaluated(cell, latent, record["results"].get(latent)) for latent in cell.latents):
         return "unfinished", "the evaluation differs from what is asked"

@@ -18,11 +18,12 @@ STUDIES = pathlib.Path(__file__).parents[2] / "docs/studies"
     ("study", "name", "seeds"),
     [("cpu", "main", None), ("cpu", "ablation", None), ("long", "main", None), ("long", "ablation", 3)],
 )
-def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(study, name, seeds):
+def test_the_committed_tables_are_of_the_committed_cells(study, name, seeds):
     out = STUDIES / study
     assert not (out / "cells").exists()
-    collected = collecting.collect(make(name, study, seeds=seeds), out)
-    assert {cell["status"] for cell in collected.cells} <= {"done", "not run"}
+    collected = collecting.collect(make(name, study, seeds=seeds), out, as_run=True)
+    assert {cell["status"] for cell in collected.cells} == {"done"}
+    assert collecting.AS_RUN in collected.table.notes
     assert rendering.to_markdown(collected) == (out / f"{name}.md").read_text()
     assert rendering.to_latex(collected) == (out / f"{name}.tex").read_text()
     assert rendering.to_csv(collected) == (out / f"{name}.csv").read_text()
@@ -53,23 +54,29 @@ def test_mean_and_interval_over_seeds(tmp_path):
     assert chart.bars(collected).shape[-1] == 3
 
 
-def test_differences_are_paired_by_seed(tmp_path):
-    """The seeds differ by far more than the methods do. Seed 2 of the second method is missing."""
+def test_differences_are_paired_for_latents_of_the_same_runs_alone(tmp_path):
+    """The seeds differ by far more than the latents do. Seed 2 of the second method is missing."""
     table = only(make(), "cldis_adagn", "diffae_adagn")
-    of_method = {"cldis_adagn": (0.3, 0.6, 0.9), "diffae_adagn": (0.2, 0.51)}
+    first, teacher, other = (0.3, 0.6, 0.9), (0.2, 0.51, 0.8), (0.2, 0.51)
     for cell in table.cells:
-        if cell.seed < len(of_method[cell.method]):
-            scores = {"mig/mig": of_method[cell.method][cell.seed]}
-            fabricate(cell, tmp_path, dict.fromkeys(cell.latents, scores))
+        if cell.method == "cldis_adagn":
+            scores = {"z_sem": {"mig/mig": first[cell.seed]}, "z_disen": {"mig/mig": teacher[cell.seed]}}
+            fabricate(cell, tmp_path, scores)
+        elif cell.seed < len(other):
+            fabricate(cell, tmp_path, {"z_sem": {"mig/mig": other[cell.seed]}})
     collected = collecting.collect(table, tmp_path)
-    teacher, alone = collected.sections[0].differences
-    assert (teacher.latent, teacher.scores["mig/mig"].by_seed) == ("z_disen", {"0": 0.0, "1": 0.0, "2": 0.0})
-    low, high = scipy.stats.ttest_rel((0.3, 0.6), (0.2, 0.51)).confidence_interval(0.95)
+    of_teacher, alone = collected.sections[0].differences
+    found = of_teacher.scores["mig/mig"]
+    low, high = scipy.stats.ttest_rel(first, teacher).confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.29 / 3, low, high))
+    assert found.by_seed == pytest.approx({"0": 0.1, "1": 0.09, "2": 0.1})
     found = alone.scores["mig/mig"]
-    assert (found.mean, found.low, found.high) == pytest.approx((0.095, low, high))
+    low, high = scipy.stats.ttest_ind(first, other, equal_var=False).confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.6 - 0.355, low, high))
     text = rendering.to_markdown(collected)
     assert "### Scenes (rendered): CL-Dis, AdaGN, z_sem, minus each other row" in text
-    assert "| Diff-AE alone, AdaGN | z_sem | - | - | +0.095 [+0.031, +0.159] | 2 | this study |" in text
+    assert "| CL-Dis, AdaGN | z_disen | - | - | +0.097 [+0.082, +0.111] | 3 | this study |" in text
+    assert f"| Diff-AE alone, AdaGN | z_sem | - | - | +0.245 [{low:+.3f}, {high:+.3f}] | 2 of 3 (not run) |" in text
 
 
 def test_metrics_of_later_versions_have_columns_where_some_cell_has_them(tmp_path):

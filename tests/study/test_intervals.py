@@ -21,6 +21,18 @@ def test_the_interval_of_a_paired_difference_is_that_of_the_paired_t_test():
     assert (found.mean, found.low, found.high) == pytest.approx((np.mean(A) - np.mean(B), low, high))
 
 
+def test_the_interval_of_a_difference_is_welchs():
+    """By hand: the standard error and the degrees of freedom of Welch 1947."""
+    a, b = np.array(A), np.array(B[:4])
+    of_a, of_b = a.var(ddof=1) / 5, b.var(ddof=1) / 4
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / 4 + of_b**2 / 3)
+    half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(of_a + of_b)
+    mean = a.mean() - b.mean()
+    found = intervals.difference(A, B[:4])
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
+    assert intervals.difference((0.5, 0.5), (0.4, 0.4)) == intervals.Interval(*[pytest.approx(0.1)] * 3)
+
+
 def test_one_seed_has_no_interval_and_equal_values_have_one_of_no_width():
     one = intervals.over_seeds([0.4])
     assert (one.mean, one.low, one.high) == (0.4, None, None)

@@ -6,7 +6,6 @@ import pathlib
 
 import pytest
 
-from cldis_jax.configs import default
 from cldis_jax.runtime import report
 from cldis_jax.runtime.config_json import flatten, is_free
 from cldis_jax.runtime.errors import UserError
@@ -94,7 +93,7 @@ def test_fields_that_an_open_loop_does_not_read_do_not_count():
     names = ("cldis_no_feedback_C_annealed_no_swap", "cldis_adagn")
     ramp, gain = only(make("ablation", "long", seeds=1), *names).cells
     unread = {"feedback__reference": 9.0, "feedback__swap_steps": 99, "feedback__swap_probability": 0.0}
-    for cell, expected in ((ramp, []), (gain, ["feedback.reference=9.0, not 1.5"])):
+    for cell, expected in ((ramp, []), (gain, ["feedback.reference=9.0, not 5.0"])):
         assert records.changed_fields(cell, config_of(changed(cell, **unread))) == expected
 
 
@@ -103,7 +102,7 @@ def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
     record = config_of(loop)
     record["vae"] |= {"retired": 3}
     del record["vae"]["antithetic"]
-    expected = ["vae.antithetic=(absent), not False", "vae.retired=3, not (absent)"]
+    expected = ["vae.antithetic=(absent), not True", "vae.retired=3, not (absent)"]
     assert records.changed_fields(loop, record) == expected
     # Only `upgrade` converts records of earlier versions.
     upgraded = record | {"vae": config_of(loop)["vae"]}
@@ -117,29 +116,19 @@ def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
     assert records.changed_fields(loop, record) == ["the stored config has vae.retired=3"]
 
 
-def test_a_new_default_does_not_change_what_a_committed_cell_means(monkeypatch):
-    found = records.read(STUDIES / "cpu")
+def test_a_committed_cell_keeps_its_complete_config():
+    """Today's configs differ. A table of the cells as they were run does not depend on them."""
     fields = {name for name in flatten(config_of(make().cells[0])) if not is_free(name)}
-    for record in found.values():
-        assert {name for name in flatten(records.upgrade(record["config"])) if not is_free(name)} == fields
-
-    def states():
-        table = make("main", "cpu")
-        return {cell.id: records.state(cell, found[cell.id]) for cell in table.cells if cell.id in found}
-
-    assert set(states().values()) == {("done", "")}
-    earlier = default.get_config
-
-    def with_a_new_default():
-        config = earlier()
-        config.train.clip_norm = 0.75  # no other config sets this field
-        return config
-
-    monkeypatch.setattr(default, "get_config", with_a_new_default)
-    assert set(states().values()) == {("other config", "train.clip_norm=1.0, not 0.75")}
-    # A table with the recorded value still has its cells.
-    (cell,) = only(make(seeds=1), "cldis_adagn").cells
-    assert records.state(changed(cell, train__clip_norm=1.0), found[cell.id]) == ("done", "")
+    for study in ("cpu", "long"):
+        found = records.read(STUDIES / study)
+        for record in found.values():
+            assert {name for name in flatten(records.upgrade(record["config"])) if not is_free(name)} == fields
+        cells = [cell for cell in make("main", study).cells if cell.id in found]
+        assert {records.state(cell, found[cell.id], as_run=True) for cell in cells} == {("done", "")}
+        (loop, *_) = [cell for cell in cells if cell.method == "cldis_cross_attention"]
+        status, why = records.state(loop, found[loop.id])
+        assert status == "other config"
+        assert "diffusion.prediction=v, not x0" in why
 
 
 @pytest.mark.parametrize("kind", ["folder", "line"])
