@@ -1,6 +1,7 @@
 """95 % intervals over the seeds of a study: Student's t, and Welch's for two sets of runs."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,5 +38,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     mean = float(np.mean(a) - np.mean(b))
     if np.ptp(a) == np.ptp(b) == 0:  # scipy's interval would be NaN
         return Interval(mean, mean, mean)
-    low, high = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings():  # one of the two may be constant
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        low, high = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
     return Interval(mean, float(low), float(high))
