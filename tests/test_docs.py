@@ -23,8 +23,8 @@ COMMANDS = documented.documented()
 RUN = sorted(command for command in COMMANDS if documented.reason(command) is None)
 PAGE_TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 LOOP = (
-    "z_sem of the closed loop scores higher in DCI and MIG than its teacher, Diff-AE alone and the β-VAE alone. It is not "
-    "distinguished from an open loop"
+    "z_sem of the closed loop scores higher in DCI and MIG than its teacher, Diff-AE alone and the β-VAE alone. It is "
+    "not distinguished from an open loop"
 )
 
 
