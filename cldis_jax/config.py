@@ -18,7 +18,6 @@ CHOICES = {
     "data.channels": (1, 3),
     "diffusion.prediction": diffusion.PREDICTIONS,
     "vae.capacity_form": tuple(vae_loss.CAPACITY_FORMS),
-    "vae.likelihood": tuple(vae_loss.LIKELIHOODS),
     "distillation.form": tuple(distillation.FORMS),
     "distillation.schedule": tuple(distillation.SCHEDULES),
     "feedback.mode": tuple(feedback.RULES),
@@ -59,7 +58,6 @@ POSITIVE = (
     "train.learning_rate",
     "train.clip_norm",
     "feedback.reference",
-    "vae.gaussian_std",
     "diffusion.beta_start",  # at 0 the first step would add no noise, and I(0) would be infinite
 )
 IN_UNIT_INTERVAL = (

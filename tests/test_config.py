@@ -175,7 +175,6 @@ def test_baselines_are_switches():
         ("data.cache", "gs://bucket/cache", "must be auto, empty, or a folder of this machine"),
         ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
         ("distillation.form", "l1", "kl, mse, softmax"),
-        ("vae.likelihood", "poisson", "bernoulli, gaussian"),
         ("vae.capacity_form", "square", "absolute, hinge"),
         ("diffusion.prediction", "x0", "eps, v"),
         ("model.conditioning", "film", "adagn, cross_attention"),

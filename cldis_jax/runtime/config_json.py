@@ -24,11 +24,15 @@ FREE_FIELDS = (
     "data.threads",
     "data.prefetch",
 )
-# Fields of earlier versions that no longer exist -> the value at which they had no effect.
-RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
+# Fields of earlier versions that no longer exist -> the value at which they had no effect, the last commit with them.
+RETIRED: dict[str, tuple[Any, str]] = {
+    "vae.warmup_steps": (0, "5a9559b"),
+    "vae.likelihood": ("bernoulli", "0aef6b9"),
+    "vae.gaussian_std": (0.5, "0aef6b9"),
+    "model.num_heads": (1, "0aef6b9"),
+}
 # Fields that earlier versions did not have -> the value at which a run is computed as it was then.
 ADDED: dict[str, Any] = {"data.split": "", "data.cache": "auto"}
-LAST_TO_READ_RETIRED = "5a9559b"  # the last commit that has them
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -67,13 +71,13 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
       UserError: an option that no longer exists was in use.
     """
     values = copy.deepcopy(values)
-    for name, neutral in RETIRED.items():
+    for name, (neutral, commit) in RETIRED.items():
         section, field = _place(values, name)
         value = section.pop(field, neutral)
         if value != neutral:
             raise UserError(
                 f"the stored config has {name}={value!r}, an option that this version no longer has; "
-                f"commit {LAST_TO_READ_RETIRED} of cldis_jax still reads it"
+                f"commit {commit} of cldis_jax still reads it"
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)

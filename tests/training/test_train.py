@@ -209,13 +209,13 @@ def test_a_run_starts_from_anothers_parameters(undrawn, vae_alone, tmp_path, mon
 
 
 def test_parameters_of_another_method_are_refused(finished, short):
-    short.init_from, short.diffusion.prediction, short.vae.likelihood = finished[0], "eps", "gaussian"
+    short.init_from, short.diffusion.prediction, short.model.narrow_groups = finished[0], "eps", False
     short.train.learning_rate = 0.5  # may differ
     abstract = program.make_program(short, partitioning.make_mesh(short)).abstract_state
     with pytest.raises(config.ConfigError, match="would mean something else") as error:
         workdirs.start_from(short, abstract)
     lines = str(error.value).splitlines()[1:]
-    assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "vae.likelihood"]
+    assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "model.narrow_groups"]
 
 
 @pytest.mark.slow
