@@ -35,7 +35,8 @@ POOL = flags.DEFINE_enum(
     "pool",
     DEFAULT.pool,
     registry.POOLS,
-    "images that samples come from: all, or those held out from training; factor_vae and beta_vae choose factors, so "
+    "images that samples come from: all, those held out from training, or those of the held-out combinations of two "
+    "factors (data.holdout_pairs); factor_vae and beta_vae choose factors, so "
     "they always take all",
 )
 NUM_IMAGES = flags.DEFINE_integer(

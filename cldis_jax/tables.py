@@ -1,8 +1,9 @@
 """The tables of the study: python -m cldis_jax.tables --table=main --out=results [--scale=long|full].
 
 Trains and evaluates every cell (method x data set x seed) that is missing in OUT, then writes OUT/main.json, .md, .tex,
-.csv and .png: mean and deviation over seeds, floors, and the published rows of the same data set. OUT/cells.jsonl holds
-the records of all cells. A second run continues where the first stopped; launch/tables.sh runs cells side by side.
+.csv and .png: means and 95 % intervals over seeds, paired differences, floors, and the published rows of the same data
+set. OUT/cells.jsonl holds the records of all cells. A second run continues where the first stopped; launch/tables.sh
+runs cells side by side.
 """
 
 import os

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Trains the closed loop on rendered scenes in minutes, on any CPU. Prints a table and writes pictures.
+# Trains the closed loop on rendered scenes in minutes, on any CPU, writes pictures, and prints its scores.
 #
 #   bash launch/quickstart.sh [WORKDIR] [--config.field=value ...]
 #
-# WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events and main.json. The same command
-# continues a stopped run; for a finished run it only prints the table. PYTHON is the interpreter for .venv (default
+# WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events, main.json, and evaluate.md with
+# FactorVAE's score, DCI and MIG beside their floors, from few samples. The same command continues a stopped run; for a
+# finished run it prints the table and measures the scores again. PYTHON is the interpreter for .venv (default
 # python3; 3.11 or newer).
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
@@ -24,5 +25,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 workdir=${workdir:-$PWD/runs/quickstart}
 echo "Everything goes to $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
 echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$(quote "$workdir")"
-# With exec a signal to this script reaches the run, which then saves.
-exec python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
+python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"} &
+run=$! stopped=0 status=0
+trap 'stopped=1; kill -TERM "$run" 2>/dev/null || true' INT TERM # the run saves a checkpoint
+wait "$run" || status=$?
+if ((stopped)); then
+  wait "$run" && exit 0 # the first wait ended with the signal, before the run had saved
+  exit "$?"
+fi
+((status == 0)) || exit "$status"
+few=(--seeds=1 --num_train=2000 --num_test=1000 --num_votes=200 --num_images=4000)
+exec python -m cldis_jax.evaluate --workdir="$workdir" --metrics=factor_vae,dci,mig "${few[@]}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the cells of a results table (method x data set x seed) side by side, then prints the table.
 #
-#   bash launch/tables.sh [--dry-run] --table=main|ablation|celeba --out=DIR [options]
+#   bash launch/tables.sh [--dry-run] --table=main|ablation|composition|celeba --out=DIR [options]
 #
 # Options
 #   --scale=cpu|long|full  the small study, the same with three times the steps, or the paper's sizes (default cpu)

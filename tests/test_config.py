@@ -73,7 +73,8 @@ def test_presets():
     paper, best = closed_loop.paper(), closed_loop.best()
     assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
     assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
-    assert (best.diffusion.prediction, best.model.conditioning) == ("v", "cross_attention")
+    assert (best.diffusion.prediction, best.model.conditioning) == ("x0", "cross_attention")
+    assert (paper.model.encoder_head, best.model.encoder_head) == ("mean", "flatten")
     assert (best.vae.capacity_form, best.feedback.mode) == ("hinge", "gain")
     assert best.vae.antithetic
     assert best.distillation.weigh_units
@@ -97,7 +98,15 @@ def test_the_papers_preset_at_every_size_changes_only_the_scale(size):
     ours, paper = fields(scenes.get_config(f"{size},paper")), fields(closed_loop.paper())
     best = fields(scenes.get_config(size))
     changed = {field for field in ours if ours[field] != paper[field]}
-    method = ("diffusion.", "vae.", "distillation.", "feedback.", "model.conditioning", "model.standardize_z_sem")
+    method = (
+        "diffusion.",
+        "vae.",
+        "distillation.",
+        "feedback.",
+        "model.conditioning",
+        "model.standardize_z_sem",
+        "model.encoder_head",
+    )
     in_network = {"vae.base_channels", "vae.hidden_dim", "diffusion.decode_steps"}
     assert not {field for field in changed if field.startswith(method)} - in_network
     assert {field: ours[field] for field in changed} == {field: best[field] for field in changed}
@@ -149,7 +158,7 @@ def test_the_command_line_takes_a_size_and_a_preset():
 
 def test_celeba_has_both_presets_with_the_same_network():
     best = celeba.get_config("full,best")
-    assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "v", 32)
+    assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "x0", 32)
     assert best.model.channel_multipliers == ffhq128.closed_loop.paper().model.channel_multipliers
     assert celeba.get_config("cpu").preset == "best"
     assert celeba.get_config("cpu,paper").preset == "paper"
@@ -175,7 +184,7 @@ def test_baselines_are_switches():
         ("feedback.mode", "magic", "timestep, progress, gain, anneal, fixed"),
         ("distillation.form", "l1", "kl, mse, softmax"),
         ("vae.capacity_form", "square", "absolute, hinge"),
-        ("diffusion.prediction", "x0", "eps, v"),
+        ("diffusion.prediction", "x_0", "eps, v, x0"),
         ("model.conditioning", "film", "adagn, cross_attention"),
         ("data.image_size", 20, "can't be halved"),
         ("model.patch_size", 3, "model.patch_size=3"),

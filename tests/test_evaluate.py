@@ -18,7 +18,6 @@ from cldis_jax.configs import scenes
 from cldis_jax.data import subset
 from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
-from cldis_jax.method import diffusion
 from cldis_jax.metrics.content_tracking import SPAN
 from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.navigation import results as navigation_results
@@ -369,6 +368,32 @@ def test_a_model_that_saw_every_image_has_no_heldout_pool(context):
         registry.check(seen_all, ["mig"])
 
 
+PAIRS = {"holdout_pairs": "object_hue,shape"}
+
+
+def test_combinations_never_trained_on_are_scored_beside_seen_ones(context):
+    held = with_config(context, {"seeds": 1, "pool": "heldout"}, **PAIRS)
+    factors = held.source.factors
+    assert not (factors(held.pool)[:, 2] % 4 == factors(held.pool)[:, 4]).any()
+    unseen = with_settings(held, pool="combinations")
+    assert (factors(unseen.pool)[:, 2] % 4 == factors(unseen.pool)[:, 4]).all()
+    registry.check(unseen, ["composition", "reconstruction"])
+    known = with_settings(held, num_decoded=4)
+    known.__dict__["codes"] = lambda i: np.hstack([np.eye(10)[factors(i)[:, 2]], np.eye(4)[factors(i)[:, 4]]])
+    scores = registry.METRICS["composition"].measure(known)
+    assert (scores["seen"]["mean"], scores["unseen"]["mean"]) == (1.0, 1.0)
+    assert scores["unseen"]["floors"]["untrained"] < 0.9
+    assert {"mse, random x_T, T=2, seen", "mse, inferred x_T, T=2, unseen"} <= set(scores)
+    assert "25% of the combinations of object_hue and shape" in scores["note"]
+
+
+def test_without_held_out_combinations_there_is_no_score_of_them(context):
+    with pytest.raises(UserError, match="composition: no combinations were held out"):
+        registry.check(context, ["composition"])
+    with pytest.raises(UserError, match="--pool=combinations: this model saw every combination"):
+        registry.check(with_settings(context, pool="combinations"), ["mig"])
+
+
 def test_of_other_images_none_is_called_held_out(context, capsys):
     assert context.bundle.trained_on["num_images"] == 480_000
     assert context.unseen[1] == "held-out"
@@ -451,13 +476,13 @@ def test_another_images_z_is_never_the_same_image(context, monkeypatch):
         seen.append(np.asarray(z))
         return lambda x_t, t: 0 * x_t
 
-    def target(schedule, prediction, images, t, eps):
+    def target(self, images, eps, signal, noise):
         own.append(np.asarray(images).mean((1, 2)))
         return 1 + 0 * eps
 
     monkeypatch.setattr(type(context.bundle), "encode", lambda self, images: np.asarray(images).mean((1, 2)))
     monkeypatch.setattr(type(context.bundle.functions.networks), "denoiser", denoiser)
-    monkeypatch.setattr(diffusion, "prediction_target", target)
+    monkeypatch.setattr(type(context.bundle.functions.prediction), "target", target)
     with jax.disable_jit():
         registry.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
     right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(seen[3:5], own[3:5]))  # of the last batch
@@ -589,13 +614,37 @@ def test_dci_takes_the_learner_that_is_asked_for(context, monkeypatch):
     assert learners == ["presorted", "sklearn"]
 
 
+def test_dci_is_fitted_once_for_both_of_its_metrics(context, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(labelled, "dci", lambda *a, **k: fitted.append(a) or {"disentanglement": 0.25})
+    alone = with_settings(context, seeds=1, num_train=60, num_test=30)
+    both = [registry.METRICS[name].measure(alone) for name in ("dci", "dci_es")]
+    assert len(fitted) == 3  # the model and two floors
+    assert both[1]["disentanglement"] == both[0]["disentanglement"]
+    assert both[1]["size"]["mean"] == 0.6
+    assert set(both[1]["explicitness"]["floors"]) == {"random_mix", "untrained"}
+
+
+def test_infomec_of_codes_that_are_the_factors(context):
+    settings = registry.Settings("", seeds=1, num_images=600, num_train=600, num_test=100)
+    known = registry.Context(settings, context.bundle)
+    known.__dict__["codes"] = lambda indices: known.source.factors(indices).astype(np.float32)
+    known.__dict__["untrained"] = [lambda indices: np.random.default_rng(0).normal(size=(len(indices), 6))]
+    scores = registry.METRICS["infomec"].measure(known)
+    assert scores["infom"]["mean"] > 0.9
+    assert scores["infoc"]["mean"] > 0.9
+    assert scores["infom"]["floors"]["random_mix"] < 0.5  # every factor in every code
+    assert scores["infoe"]["floors"]["untrained"] < 0.2
+    assert scores["active"]["mean"] == 6
+
+
 def test_a_missing_tracker_is_an_error_before_any_work(context):
     with pytest.raises(UserError, match="needs the path of its checkpoint"):
         registry.check(with_settings(context, tracker="tapir"), ["content_tracking"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["beta_vae", "dci", "modularity_explicitness"])
+@pytest.mark.parametrize("name", ["beta_vae", "dci_es", "modularity_explicitness"])
 def test_the_longer_metrics(context, name):
     scores = registry.METRICS[name].measure(with_settings(context, seeds=1))
     for score in (score for key, score in scores.items() if key != "note"):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax.data.folder import Folder
 from cldis_jax.data.images import CROPS
-from cldis_jax.data.loader import make_loader, split, subset, training_loader
+from cldis_jax.data.loader import Parts, make_loader, parts, split, subset, training_loader
 from cldis_jax.data.published import Cars3D, Mpi3D
 from cldis_jax.data.scenes import Scenes
 from cldis_jax.data.source import DataError, Source, difference, identity
@@ -16,7 +16,7 @@ from cldis_jax.data.sprites import Sprites
 SOURCES = ("scenes", "sprites", "folder", "tfds", "cars3d", "mpi3d")
 
 __all__ = ["SOURCES", "DataError", "Source", "difference", "identity", "make_loader", "make_source", "split", "subset"]
-__all__ += ["training_loader"]
+__all__ += ["Parts", "parts", "training_loader"]
 
 
 def make_source(data: ConfigDict) -> Source:

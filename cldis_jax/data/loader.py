@@ -1,6 +1,7 @@
 """The split into training and held-out images, and endless shuffled batches in a reproducible order."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +23,48 @@ def split(num_images: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.Generator(np.random.PCG64(0)).permutation(num_images)
     num_held_out = round(num_images * holdout)
     return np.sort(order[num_held_out:]), np.sort(order[:num_held_out])
+
+
+class Parts(NamedTuple):
+    """Indices of the images of a set, each sorted int64."""
+
+    train: np.ndarray
+    held_out: np.ndarray  # as the training images, but never trained on
+    combinations: np.ndarray  # with a combination of two factors that is never trained on
+
+
+def parts(source: Source, data: ConfigDict) -> Parts:
+    """What the config's section `data` trains on and what it holds out: `holdout` of the images, and `holdout_pairs`.
+
+    Raises:
+      DataError: see `split` and `unseen_combinations`.
+    """
+    train, held_out = split(len(source), data.holdout)
+    if not data.holdout_pairs:
+        return Parts(train, held_out, np.zeros(0, np.int64))
+    apart = unseen_combinations(source, data.holdout_pairs)
+    return Parts(train[~apart[train]], held_out[~apart[held_out]], np.flatnonzero(apart))
+
+
+def unseen_combinations(source: Source, names: str) -> np.ndarray:
+    """Whether each image has a held-out combination of the two factors `names`, e.g. "object_hue,shape"; bool [N].
+
+    Value i of one factor and value j of the other are held out where i and j are equal modulo n, the number of values
+    of the smaller factor: 1 / n of all combinations. Each value is still seen, with all other values of its partner.
+
+    Raises:
+      DataError: not two factors of the set, or one with fewer than three values, which would be known from the other.
+    """
+    pair = [name.strip() for name in names.split(",")]
+    if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(source.factor_names):
+        known = ", ".join(source.factor_names) or "none"
+        raise DataError(f"data.holdout_pairs={names!r} is not two factors of {source.name}, which has: {known}")
+    columns = [source.factor_names.index(name) for name in pair]
+    least = min(source.factor_sizes[column] for column in columns)
+    if least < 3:
+        raise DataError(f"data.holdout_pairs={names!r}: both factors need three values or more, one has {least}")
+    first, second = source.factors(np.arange(len(source)))[:, columns].T
+    return first % least == second % least
 
 
 def subset(indices: np.ndarray, num: int, seed: int) -> np.ndarray:

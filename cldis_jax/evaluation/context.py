@@ -14,7 +14,7 @@ from cldis_jax import api, data
 from cldis_jax.evaluation.floors import Codes, RandomMix, Untrained
 from cldis_jax.runtime.errors import UserError
 
-POOLS = ("all", "heldout")
+POOLS = ("all", "heldout", "combinations")
 Represent = Callable[[np.ndarray], np.ndarray]  # indices [N] -> codes [N, C]
 
 
@@ -75,12 +75,17 @@ class Context:
         return data.difference(self.source, self.bundle.trained_on)
 
     @functools.cached_property
+    def parts(self) -> data.Parts:
+        """The images of the set that were trained on, and those that were not."""
+        return data.parts(self.source, self.bundle.config.data)
+
+    @functools.cached_property
     def pool(self) -> np.ndarray:
-        """The images that samples come from: `num_images` (or all) of the set or of its held-out part, by seed 0."""
-        if self.settings.pool == "heldout":
-            _, candidates = data.split(len(self.source), self.bundle.config.data.holdout)
-        else:
+        """The images that samples come from: `num_images` (or all) of the set or of a held-out part, by seed 0."""
+        if self.settings.pool == "all":
             candidates = np.arange(len(self.source))
+        else:
+            candidates = self.parts.held_out if self.settings.pool == "heldout" else self.parts.combinations
         return data.subset(candidates, self.settings.num_images or len(candidates), 0)
 
     @property
@@ -91,12 +96,15 @@ class Context:
     def unseen(self) -> tuple[np.ndarray, str]:
         """Images to decode, and what they are: held-out images, or training images if fewer than two are held out.
 
-        If the model was trained on other images, it is not known which were held out: then all are decoded, as "other".
+        With the pool of combinations, images of these. If the model was trained on other images, it is not known which
+        were held out: then all are decoded, as "other".
         """
         if self.difference:
             return np.arange(len(self.source)), "other"
-        train, held_out = data.split(len(self.source), self.bundle.config.data.holdout)
-        return (held_out, "held-out") if len(held_out) > 1 else (train, "training")
+        if self.settings.pool == "combinations":
+            return self.parts.combinations, "new-combination"
+        held_out = self.parts.held_out
+        return (held_out, "held-out") if len(held_out) > 1 else (self.parts.train, "training")
 
     @functools.cached_property
     def codes(self) -> Codes:
@@ -116,6 +124,11 @@ class Context:
         """The models of --workdirs."""
         where = {"data_path": self.settings.data_path, "data_dir": self.settings.data_dir}
         return [api.load(path, **where) for path in self.settings.workdirs]
+
+    @functools.cached_property
+    def shared(self) -> dict[str, Any]:
+        """Scores by name that several metrics need."""
+        return {}
 
     @property
     def folder(self) -> epath.Path:

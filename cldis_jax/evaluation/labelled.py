@@ -11,6 +11,7 @@ from cldis_jax.evaluation.context import Context, Represent, summary
 from cldis_jax.evaluation.floors import Codes, Untrained
 from cldis_jax.method import vae_loss
 from cldis_jax.metrics import dci, mig, tad, udr
+from cldis_jax.metrics.loss_capacity import explicitness
 from cldis_jax.metrics.mig import information_shares
 from cldis_jax.runtime import visualize
 
@@ -53,8 +54,16 @@ def split(metric, context: Context, *, seeded: bool = False, **arguments) -> dic
 
 
 def importances(context: Context) -> dict[str, Any]:
-    """DCI by the learner of the settings."""
-    return split(dci, context, seeded=True, progress=True, learner=context.settings.dci_learner)
+    """DCI by the learner of the settings; measured once for an evaluation, because it takes the longest."""
+    if "dci" not in context.shared:
+        learner = context.settings.dci_learner
+        context.shared["dci"] = split(dci, context, seeded=True, progress=True, learner=learner)
+    return context.shared["dci"]
+
+
+def ease_of_use(context: Context) -> dict[str, Any]:
+    """DCI-ES: the scores of DCI, explicitness and size."""
+    return importances(context) | split(explicitness, context, seeded=True)
 
 
 def of_one_sample(metric, context: Context, represent: Represent, seed: int) -> Any:

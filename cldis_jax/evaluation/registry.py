@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cldis_jax import api, data, metrics
-from cldis_jax.evaluation import decoded, labelled
+from cldis_jax.evaluation import composition, decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
 from cldis_jax.runtime.errors import UserError
@@ -77,6 +77,13 @@ def needs_lpips(context: Context) -> None:
         )
 
 
+def needs_combinations(context: Context) -> None:
+    if not context.bundle.config.data.holdout_pairs:
+        raise UserError('composition: no combinations were held out of this training (data.holdout_pairs="")')
+    if context.difference:
+        raise UserError(f"composition: the model was trained on other images: {context.difference}")
+
+
 def needs_denoiser(context: Context) -> None:
     if not context.bundle.has_diffusion:
         raise UserError("z_usage measures the denoiser, but this model is a VAE alone (diffusion.weight=0)")
@@ -122,10 +129,13 @@ METRICS = {
     "factor_vae": _intervened(metrics.factor_vae),
     "beta_vae": _intervened(metrics.beta_vae),
     "dci": Metric(labelled.importances, (needs_factors, needs_samples)),
+    "dci_es": Metric(labelled.ease_of_use, (needs_factors, needs_samples)),
+    "infomec": _paired(metrics.infomec),
     "mig": Metric(labelled.information_gap, (needs_factors, needs_samples)),
     "sap": _split(metrics.sap, seeded=True),
     "modularity_explicitness": _split(metrics.modularity_explicitness),
     "irs": _paired(metrics.irs),
+    "composition": Metric(composition.measure, (needs_factors, needs_combinations)),
     "udr": Metric(labelled.ranking, (needs_models,)),
     "tad": Metric(labelled.total_auroc_difference, (needs_attributes,)),
     "fid": Metric(decoded.frechet, (needs_inception,)),
@@ -153,11 +163,13 @@ def check(context: Context, names: Sequence[str]) -> None:
     settings, bundle = context.settings, context.bundle
     if settings.pool == "heldout" and bundle.config.data.holdout == 0:
         raise UserError("--pool=heldout: this model saw every image in training (data.holdout=0)")
+    if settings.pool == "combinations" and not bundle.config.data.holdout_pairs:
+        raise UserError('--pool=combinations: this model saw every combination in training (data.holdout_pairs="")')
     needs_latent(bundle, settings.latent)
     if context.difference:
         note = f"the model was trained on other images: {context.difference}"
-        if settings.pool == "heldout":
-            raise UserError(f"--pool=heldout: which images were held out is not known, for {note}")
+        if settings.pool != "all":
+            raise UserError(f"--pool={settings.pool}: which images were held out is not known, for {note}")
         if jax.process_index() == 0:
             print(f"note: {note}", flush=True)
     for name in names:

@@ -64,7 +64,7 @@ def navigate(
 
     # Codes
     source = data.make_source(bundle.config.data)
-    train_indices, heldout_indices = data.split(len(source), bundle.config.data.holdout)
+    train_indices, heldout_indices, _ = data.parts(source, bundle.config.data)
     held_out = len(heldout_indices) >= NUM_NAMED
     which = "held-out" if held_out else "training"
     if difference := data.difference(source, bundle.trained_on):

@@ -31,7 +31,7 @@ def describe(config: ConfigDict, num_devices: int) -> dict[str, Any]:
     networks = models.make_networks(config)
     state = jax.eval_shape(functools.partial(train_step.create_state, networks, config))
     parameters = {name: cost.count(state.params.get(name, {})) for name in NETWORKS}
-    num_images = data.known_size(config.data)
+    num_images = None if config.data.holdout_pairs else data.known_size(config.data)
     if num_images is not None:
         num_images -= round(num_images * config.data.holdout)
     return {

@@ -73,8 +73,7 @@ def random_batches(program: Program) -> Iterator[np.ndarray]:
 def read_batches(config: ConfigDict) -> Iterator[np.ndarray]:
     """The batches that training reads."""
     source = data.make_source(config.data)
-    indices, _ = data.split(len(source), config.data.holdout)
-    loader = data.training_loader(config, source, indices)
+    loader = data.training_loader(config, source, data.parts(source, config.data).train)
     per_dispatch = config.train.steps_per_dispatch
     while True:
         images = [next(loader)["image"] for _ in range(per_dispatch)]

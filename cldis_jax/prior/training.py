@@ -68,7 +68,7 @@ def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray
     source = data.make_source(bundle.config.data)
     if difference := data.difference(source, bundle.trained_on):
         print(f"note: the model was trained on other images: {difference}", flush=True)
-    indices, _ = data.split(len(source), bundle.config.data.holdout)
+    indices = data.parts(source, bundle.config.data).train
     if 0 < num_images < len(indices):
         indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
     if len(indices) < 2:

@@ -27,12 +27,18 @@ FREE_FIELDS = (
 # Fields of earlier versions that no longer exist -> the value at which they had no effect, the last commit with them.
 RETIRED: dict[str, tuple[Any, str]] = {
     "vae.warmup_steps": (0, "5a9559b"),
-    "vae.likelihood": ("bernoulli", "0aef6b9"),
-    "vae.gaussian_std": (0.5, "0aef6b9"),
-    "model.num_heads": (1, "0aef6b9"),
+    "vae.likelihood": ("bernoulli", "f791804"),
+    "vae.gaussian_std": (0.5, "f791804"),
+    "model.num_heads": (1, "f791804"),
 }
 # Fields that earlier versions did not have -> the value at which a run is computed as it was then.
-ADDED: dict[str, Any] = {"data.split": "", "data.cache": "auto"}
+ADDED: dict[str, Any] = {
+    "data.split": "",
+    "data.cache": "auto",
+    "data.holdout_pairs": "",
+    "diffusion.skip_std": 0.1,
+    "model.encoder_head": "mean",
+}
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A collected table as a bar chart: one panel per data set and column, error bars over seeds, floors as lines."""
+"""A collected table as a bar chart: a panel for each data set and column, with intervals, seeds and floors."""
 
 import numpy as np
 
@@ -33,10 +33,12 @@ def bars(collected: Collected) -> np.ndarray | None:
         axes.barh(
             range(len(ours)),
             [score.mean for _, score in ours],
-            xerr=[np.nan if score.std is None else score.std for _, score in ours],
+            xerr=[np.nan if score.low is None else score.high - score.mean for _, score in ours],
             color=[LATENT_COLOURS[row.latent] for row, _ in ours],
             error_kw={"capsize": 3, "linewidth": 1},
         )
+        points = [(value, y) for y, (_, score) in enumerate(ours) for value in score.by_seed.values()]
+        axes.scatter(*zip(*points), s=12, facecolor="white", edgecolor="black", linewidth=0.7, zorder=3)
         for floor, score in found:
             if floor.kind == "floor":
                 beside = [y for y, (row, _) in enumerate(ours) if is_floor_of(floor, row)]
@@ -45,12 +47,16 @@ def bars(collected: Collected) -> np.ndarray | None:
         repeated = i % columns > 0 and labels == shown  # the panel to the left has the same labels
         axes.set_yticks(range(len(ours)), [""] * len(ours) if repeated else labels, fontsize=8)
         axes.set_ylim(len(ours) - 0.4, -0.6)
+        # Intervals of two seeds are far longer than the bars: the frame cuts them.
+        values = [value for value, _ in points] + [score.mean for _, score in found]
+        axes.set_xlim(min(0, *values), 1.1 * max(*values, 1e-3))
         shown = labels
         axes.set_title(title, fontsize=10)
         axes.grid(axis="x", alpha=0.3)
     for axes in axes_of[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel("error bars: standard deviation over seeds, none for a single one; dotted: floors", fontsize=8)
+    caption = "bars: means; points: seeds; lines: 95 % intervals (t), cut at the frame; dotted: floors"
+    figure.supxlabel(caption, fontsize=8)
     return visualize.render(figure)
 
 

@@ -1,4 +1,4 @@
-"""Records of cells as a table: mean and deviation over seeds, floors, and the published rows of the same data set."""
+"""Records of cells as a table: means and intervals over seeds, floors, and published rows of the same data set."""
 
 import dataclasses
 import pathlib
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cldis_jax.evaluation import tables
-from cldis_jax.study import records
-from cldis_jax.study.cells import DATASETS, Cell, Table, resolve
+from cldis_jax.study import intervals, records
+from cldis_jax.study.cells import DATASETS, LATER_METRICS, Cell, Table, resolve
 from cldis_jax.study.records import Record
 
 FLOORS = {"untrained": "untrained encoder", "random_directions": "random directions"}
@@ -16,16 +16,20 @@ FLOORS = {"untrained": "untrained encoder", "random_directions": "random directi
 
 @dataclasses.dataclass(frozen=True)
 class Score:
+    """A mean. Ours have one value for each training seed and, from two seeds on, the ends of its 95 % interval."""
+
     mean: float
-    std: float | None  # over n training seeds (n - 1); None if n is 1, or if a source gives none
-    n: int | None
+    low: float | None = None
+    high: float | None = None
+    by_seed: dict[str, float] = dataclasses.field(default_factory=dict)
+    std: float | None = None  # of a published row
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One line of a table."""
 
-    kind: str  # ours | floor | published
+    kind: str  # ours | floor | published | difference
     method: str
     latent: str
     scores: dict[str, Score]  # by "metric/name"
@@ -41,6 +45,7 @@ class Section:
     dataset: str
     label: str
     rows: tuple[Row, ...]
+    differences: tuple[Row, ...]  # the first row minus each other one of ours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +73,15 @@ def collect(table: Table, out: pathlib.Path) -> Collected:
     states = {cell.id: records.state(cell, found.get(cell.id)) for cell in table.cells}
     datasets = dict.fromkeys(cell.dataset for cell in table.cells)
     sections = tuple(_section(dataset, table, states, found) for dataset in datasets)
+    known = {key.partition("/")[0] for section in sections for row in section.rows for key in row.scores}
+    shown = tuple(c for c in table.columns if c.metric not in LATER_METRICS or c.metric in known)
+    table = dataclasses.replace(table, columns=shown)
     return Collected(table, sections, tuple(_facts(cell, states[cell.id], found.get(cell.id)) for cell in table.cells))
 
 
-def summarise(values: list[float]) -> Score:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Score(float(np.mean(values)), std, len(values))
+def summarise(by_seed: dict[str, float]) -> Score:
+    found = intervals.over_seeds(list(by_seed.values()))
+    return Score(found.mean, found.low, found.high, by_seed)
 
 
 def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], found: dict[str, Record]) -> Section:
@@ -86,12 +94,12 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
     for group in by_method.values():
         codes = resolve(group[0]).model.latent_dim
         statuses = [states[cell.id][0] for cell in group]
-        done = [found[cell.id] for cell, status in zip(group, statuses) if status == "done"]
+        done = {str(c.seed): found[c.id] for c, status in zip(group, statuses) if status == "done"}
         for latent in group[0].latents:
-            values: dict[str, list[float]] = {}
-            for record in done:
+            values: dict[str, dict[str, float]] = {}
+            for seed, record in done.items():
                 for name, score in records.scores(record["results"][latent]).items():
-                    values.setdefault(name, []).append(score["mean"])
+                    values.setdefault(name, {})[seed] = score["mean"]
                     for kind, floor in score.get("floors", {}).items():
                         # A random mix depends on the number of codes alone, the other floors on the network too.
                         mix = kind == "random_mix"
@@ -101,9 +109,24 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
             ours.append(Row("ours", group[0].label, latent, scores, _seeds(statuses), codes=codes))
     below = []
     for (what, codes, latent), values in sorted(floors.items()):
-        scores = {name: Score(float(np.mean(seen)), None, None) for name, seen in values.items()}
+        scores = {name: Score(float(np.mean(seen))) for name, seen in values.items()}
         below.append(Row("floor", f"floor: {what}, {codes} codes", latent, scores, codes=codes))
-    return Section(dataset, DATASETS[dataset].label, (*ours, *below, *_published(cells[0], table)))
+    differences = tuple(filter(None, (_difference(ours[0], other) for other in ours[1:])))
+    return Section(dataset, DATASETS[dataset].label, (*ours, *below, *_published(cells[0], table)), differences)
+
+
+def _difference(first: Row, other: Row) -> Row | None:
+    """The first row minus another over the seeds that both have; None if there are fewer than two."""
+    scores = {}
+    for name in (name for name in first.scores if name in other.scores):
+        a, b = first.scores[name].by_seed, other.scores[name].by_seed
+        seeds = [seed for seed in a if seed in b]
+        if len(seeds) > 1:
+            found = intervals.paired_difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+            scores[name] = Score(found.mean, found.low, found.high, {seed: a[seed] - b[seed] for seed in seeds})
+    if not scores:
+        return None
+    return Row("difference", other.method, other.latent, scores, str(max(len(s.by_seed) for s in scores.values())))
 
 
 def _seeds(statuses: list[str]) -> str:
@@ -125,7 +148,7 @@ def _published(cell: Cell, table: Table) -> list[Row]:
     for row in tables.published(name):
         if row["metric"] in columns:
             key = row["method"], row["source"]
-            score = Score(float(row["mean"]), float(row["std"]) if row["std"] else None, None)
+            score = Score(float(row["mean"]), std=float(row["std"]) if row["std"] else None)
             found.setdefault(key, {})[columns[row["metric"]]] = score
             notes[key] = notes.get(key, "") + (f"; {row['metric']}: {row['note']}" if row["note"] else "")
     return [

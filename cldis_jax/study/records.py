@@ -16,7 +16,7 @@ from cldis_jax.runtime import report
 from cldis_jax.runtime.config_json import config_to_json, flatten, is_free, upgrade
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.runtime.files import atomic
-from cldis_jax.study.cells import Cell, resolve
+from cldis_jax.study.cells import LATER_METRICS, Cell, resolve
 from cldis_jax.study.methods import LATENTS
 
 Record = dict[str, Any]
@@ -93,8 +93,13 @@ def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     ]
 
 
-def is_evaluated(cell: Cell, latent: str, results: dict[str, Any] | None) -> bool:
-    """Whether the content of an `evaluate.json` has all scores of the cell, measured with its settings."""
+def is_evaluated(
+    cell: Cell, latent: str, results: dict[str, Any] | None, without: tuple[str, ...] = LATER_METRICS
+) -> bool:
+    """Whether the content of an `evaluate.json` has the scores of the cell, measured with its settings.
+
+    The metrics in `without` may be missing.
+    """
     if results is None:
         return False
     settings = results["settings"]
@@ -103,7 +108,7 @@ def is_evaluated(cell: Cell, latent: str, results: dict[str, Any] | None) -> boo
     return (
         all(settings.get(name) == value for name, value in wanted.items())
         and settings.get("floor_seeds", 0) >= floors
-        and set(cell.metrics) <= set(settings["metrics"])
+        and set(cell.metrics) - set(without) <= set(settings["metrics"])
         and all(settings.get(name) for name in cell.weights)
     )
 

@@ -24,10 +24,12 @@ def find(row: Row, column: Column) -> Score | None:
 
 
 def number(row: Row, column: Column) -> str:
-    """mean ± std, or the reason why there is none."""
+    """The mean with its interval, or with a source's own ±; or the reason why there is none."""
     score = find(row, column)
     if score is not None:
-        return f"{score.mean:{column.format}}" + ("" if score.std is None else f" ± {score.std:{column.format}}")
+        form = ("+" if row.kind == "difference" else "") + column.format
+        interval = "" if score.low is None else f" [{score.low:{form}}, {score.high:{form}}]"
+        return f"{score.mean:{form}}" + interval + ("" if score.std is None else f" ± {score.std:{form}}")
     if row.kind != "ours":
         return "-"
     return column.without if row.scores else row.seeds
@@ -37,27 +39,38 @@ def header(collected: Collected) -> tuple[str, ...]:
     return ("method", "latent", *(column.label for column in collected.table.columns), "seeds", "source")
 
 
-def lines(collected: Collected, section: Section) -> list[tuple[str, ...]]:
-    """The cells of a section's rows, as text."""
+def lines(collected: Collected, rows: tuple[Row, ...]) -> list[tuple[str, ...]]:
+    """The cells of rows, as text."""
     columns = collected.table.columns
     return [
         (row.method, row.latent, *(number(row, column) for column in columns), row.seeds or "-", row.source)
-        for row in section.rows
+        for row in rows
     ]
+
+
+def against(section: Section) -> str:
+    """What the differences of a section are."""
+    first = section.rows[0]
+    return f"{first.method}, {first.latent}, minus each other row"
 
 
 def to_text(collected: Collected) -> str:
-    parts = [
-        f"{section.label}\n\n{report.table(lines(collected, section), header(collected))}"
-        for section in collected.sections
-    ]
+    parts = []
+    for section in collected.sections:
+        parts.append(f"{section.label}\n\n{report.table(lines(collected, section.rows), header(collected))}")
+        if section.differences:
+            differences = report.table(lines(collected, section.differences), header(collected))
+            parts.append(f"{section.label}: {against(section)}\n\n{differences}")
     return "\n\n".join([*parts, "\n".join([*collected.table.notes, *failures(collected)])])
 
 
 def to_markdown(collected: Collected) -> str:
     parts = [f"# {collected.table.name}, scale {collected.table.scale}\n"]
     for section in collected.sections:
-        parts += [f"## {section.label}\n", tables.markdown(header(collected), lines(collected, section))]
+        parts += [f"## {section.label}\n", tables.markdown(header(collected), lines(collected, section.rows))]
+        if section.differences:
+            parts.append(f"### {section.label}: {against(section)}\n")
+            parts.append(tables.markdown(header(collected), lines(collected, section.differences)))
     parts.append("".join(f"- {note}\n" for note in (*collected.table.notes, *failures(collected), *_origin(collected))))
     parts += ["## Cells\n", tables.markdown(("cell", "status", "training, min", "evaluation, min"), _times(collected))]
     return "\n".join(parts)
@@ -72,7 +85,7 @@ def to_latex(collected: Collected) -> str:
     for section in collected.sections:
         body += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\emph{{{latex(section.label)}}}}} \\\\"]
         kind = "ours"
-        for row, cells in zip(section.rows, lines(collected, section)):
+        for row, cells in zip(section.rows, lines(collected, section.rows)):
             if row.kind != kind:
                 body.append(f"\\cmidrule(lr){{1-{width}}}")
                 kind = row.kind
@@ -92,18 +105,23 @@ def _latex_line(cells: tuple[str, ...]) -> str:
 
 
 def to_csv(collected: Collected) -> str:
-    """One line a score, at full precision; a row without scores has one line with the reason."""
+    """One line a score, at full precision, with the value of each seed (`seed:value`); also the differences.
+
+    A row without scores has one line with the reason.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("dataset", "kind", "method", "latent", "metric", "name", "mean", "std", "n", "seeds", "source"))
+    values = ("mean", "low", "high", "std", "by_seed")
+    writer.writerow(("dataset", "kind", "method", "latent", "metric", "name", *values, "seeds", "source"))
     for section in collected.sections:
-        for row in section.rows:
+        for row in (*section.rows, *section.differences):
             start, end = (section.dataset, row.kind, row.method, row.latent), (row.seeds, row.source)
             for key, score in row.scores.items():
                 metric, _, name = key.partition("/")
-                writer.writerow((*start, metric, name, score.mean, score.std, score.n, *end))
+                by_seed = " ".join(f"{seed}:{value}" for seed, value in score.by_seed.items())
+                writer.writerow((*start, metric, name, score.mean, score.low, score.high, score.std, by_seed, *end))
             if not row.scores:
-                writer.writerow((*start, "", "", "", "", "", *end))
+                writer.writerow((*start, *("",) * (2 + len(values)), *end))
     return text.getvalue()
 
 

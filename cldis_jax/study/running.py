@@ -116,7 +116,7 @@ def _trained(cell: Cell, folder: pathlib.Path) -> bool:
 def _evaluate(cell: Cell, folder: pathlib.Path, children: Children, record: dict[str, Any]) -> None:
     for latent in cell.latents:
         path = folder / latent / "evaluate.json"
-        if not is_evaluated(cell, latent, _read_if_there(path)):
+        if not is_evaluated(cell, latent, _read_if_there(path), without=()):
             start = time.perf_counter()
             children.run(evaluation_command(cell, latent, folder), folder / "log.txt")
             record["evaluation_seconds"][latent] = round(time.perf_counter() - start, 1)

@@ -58,7 +58,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
     # Data
     source = data.make_source(config.data)
-    train_indices, heldout_indices = data.split(len(source), config.data.holdout)
+    train_indices, heldout_indices, _ = data.parts(source, config.data)
     unseen_indices = heldout_indices if len(heldout_indices) else train_indices
     identity = data.identity(source)
     loader = data.training_loader(config, source, train_indices)

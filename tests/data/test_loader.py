@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cldis_jax import data
 from cldis_jax.data import DataError, Source, make_loader, split
@@ -119,3 +120,55 @@ def test_make_source_reads_the_config_and_names_the_valid_choices():
     config.source, config.crop = "folder", "middle"
     with pytest.raises(ValueError, match="center, d2c"):
         data.make_source(config)
+
+
+class Grid(Source):
+    """Every combination of three factors, twice, in another order than a grid's."""
+
+    name = "grid"
+    factor_names = ("hue", "shape", "side")
+    factor_sizes = (5, 3, 2)
+
+    def __len__(self):
+        return 60
+
+    def factors(self, indices):
+        return super().factors((7 * np.asarray(indices)) % 30)
+
+
+def with_pairs(pairs, holdout=0.0):
+    return ConfigDict({"holdout": holdout, "holdout_pairs": pairs})
+
+
+def test_whole_combinations_of_two_factors_are_held_out():
+    found = data.parts(Grid(), with_pairs("hue,shape", holdout=0.2))
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(60))
+    trained, apart = (
+        {tuple(row) for row in Grid().factors(part)[:, :2].tolist()} for part in (found.train, found.combinations)
+    )
+    assert apart == {(0, 0), (1, 1), (2, 2), (3, 0), (4, 1)}
+    assert not trained & apart
+    assert len(found.combinations) == 20  # a third: both sides, twice
+    assert not {tuple(row) for row in Grid().factors(found.held_out)[:, :2].tolist()} & apart
+    swapped = data.parts(Grid(), with_pairs("shape, hue", holdout=0.2))
+    np.testing.assert_array_equal(swapped.combinations, found.combinations)
+
+
+def test_without_pairs_the_parts_are_those_of_the_share():
+    found = data.parts(Grid(), with_pairs("", holdout=0.2))
+    for part, expected in zip(found, (*split(60, 0.2), [])):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("hue", "is not two factors of grid, which has: hue, shape, side"),
+        ("hue,hue", "is not two factors"),
+        ("hue,size", "is not two factors"),
+        ("hue,side", "three values or more, one has 2"),
+    ],
+)
+def test_pairs_that_cannot_be_held_out_are_named(pairs, message):
+    with pytest.raises(DataError, match=message):
+        data.parts(Grid(), with_pairs(pairs))

@@ -324,6 +324,33 @@ def test_quickstart_takes_a_relative_workdir_from_the_callers_directory(tree, tm
     assert f"--workdir={tree}/runs/quickstart" in default.stdout.splitlines()
 
 
+def test_quickstart_ends_with_the_scores(tree):
+    executable(tree.parent / "bin" / "python", 'echo "$2 $3 $4"')
+    done = launch("quickstart.sh", root=tree, PATH=stand_ins(tree))
+    assert [line for line in done.stdout.splitlines() if line.startswith("cldis_jax")] == [
+        f"cldis_jax.main --config=configs/quickstart.py --workdir={tree}/runs/quickstart",
+        f"cldis_jax.evaluate --workdir={tree}/runs/quickstart --metrics=factor_vae,dci,mig",
+    ]
+
+
 def test_quickstart_fails_when_the_run_fails(tree):
-    executable(tree.parent / "bin" / "python", "exit 7")
-    assert launch("quickstart.sh", root=tree, PATH=stand_ins(tree)).returncode == 7
+    executable(tree.parent / "bin" / "python", 'echo "$2"; exit 7')
+    done = launch("quickstart.sh", root=tree, PATH=stand_ins(tree))
+    assert done.returncode == 7
+    assert "cldis_jax.evaluate" not in done.stdout
+
+
+def test_a_signal_to_quickstart_reaches_the_run_and_no_scores_follow(tree):
+    """The script waits until the run has saved."""
+    trap = "trap 'sleep 0.3; echo saved >> $CLOUD; exit 3' TERM; echo ready >> $CLOUD; while :; do sleep 0.05; done"
+    executable(tree.parent / "bin" / "python", f'echo "$2" >> $CLOUD; {trap}')
+    log = tree.parent / "log"
+    environment = os.environ | {"PATH": stand_ins(tree), "CLOUD": str(log)}
+    process = subprocess.Popen(["bash", str(tree / "launch" / "quickstart.sh")], env=environment)
+    deadline = time.monotonic() + 30
+    while not (log.exists() and "ready" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 3
+    assert log.read_text().split() == ["cldis_jax.main", "ready", "saved"]

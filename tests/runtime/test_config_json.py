@@ -49,9 +49,9 @@ def test_a_config_of_an_earlier_version_is_upgraded():
     ("name", "value", "commit"),
     [
         ("vae.warmup_steps", 500, "5a9559b"),
-        ("vae.likelihood", "gaussian", "0aef6b9"),
-        ("vae.gaussian_std", 0.3, "0aef6b9"),
-        ("model.num_heads", 2, "0aef6b9"),
+        ("vae.likelihood", "gaussian", "f791804"),
+        ("vae.gaussian_std", 0.3, "f791804"),
+        ("model.num_heads", 2, "f791804"),
     ],
 )
 def test_a_retired_option_that_was_in_use_is_refused(name, value, commit):

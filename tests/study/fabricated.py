@@ -27,18 +27,19 @@ def config_of(cell):
     return config_to_json(cells.resolve(cell))
 
 
-def fabricate(cell, out, scores, status="done", error="", floors=None):
-    """Write the folder of a cell; `scores` are {latent: {"metric/name": value}}."""
+def fabricate(cell, out, scores, status="done", error="", floors=None, metrics=None):
+    """Write the folder of a cell; `scores` are {latent: {"metric/name": value}}, `metrics` by default the cell's."""
+    metrics = metrics or cell.metrics
     folder = cell.folder(out)
     record = {"cell": cell.id, "status": status, "error": error, "config": config_of(cell), "commit": "abc"}
     record |= {"machine": {"cpu": "a cpu", "cores": 2}, "training_seconds": 60.0, "evaluation_seconds": {"z_sem": 30.0}}
     report.write_json(folder / "cell.json", record | {"scores": scores})
     for latent, values in scores.items():
-        results = {metric: {} for metric in cell.metrics}
+        results = {metric: {} for metric in metrics}
         for key, value in values.items():
             metric, _, name = key.partition("/")
             results[metric][name] = {"mean": value, "std": 0.5, "floors": floors or {}}
-        settings = cell.evaluation | {"latent": latent, "step": cell.steps, "metrics": list(cell.metrics)}
+        settings = cell.evaluation | {"latent": latent, "step": cell.steps, "metrics": list(metrics)}
         report.write_json(folder / latent / "evaluate.json", results | {"settings": settings})
 
 

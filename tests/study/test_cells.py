@@ -68,7 +68,7 @@ def test_single_branches_have_no_setting_that_only_helps_the_loop(scale):
             assert not config.model.standardize_z_sem
         elif cell.method.startswith("beta_vae"):
             assert not config.vae.antithetic
-        elif scale == "long":
+        else:
             assert config.model.standardize_z_sem
             assert config.vae.antithetic
 
@@ -94,8 +94,8 @@ def test_the_ablation_changes_one_choice_at_a_time():
 def test_the_ablation_has_the_alternatives_of_the_scale(scale):
     labels = {cell.label for cell in make("ablation", scale).cells}
     assert {f"L_dt {form}" for form in FORMS if form != "kl"} <= labels
-    unlike = {"L_dt on every unit alike", "z_sem as drawn", "one sample of z_disen"}
-    assert labels & unlike == (set() if scale == "cpu" else unlike)
+    assert {"L_dt on every unit alike", "z_sem as drawn", "one sample of z_disen"} <= labels
+    assert {"prediction eps", "prediction v", "head mean"} <= labels
 
 
 def test_a_floor_is_measured_once_for_each_size_of_the_codes():
@@ -111,6 +111,17 @@ def test_the_heldout_part_is_large_enough():
                 size = {"scenes": 480_000, "sprites": 737_280}[cell.dataset]
                 pool = min(cell.evaluation["num_images"], round(size * cells.resolve(cell).data.holdout))
                 assert pool >= cell.evaluation["num_train"] + cell.evaluation["num_test"]
+
+
+def test_only_the_table_of_compositions_holds_combinations_out():
+    """The other tables keep the cells that they had."""
+    table = make("composition", seeds=1)
+    assert table.cells[0].id == "scenes_pairs/cldis_cross_attention/seed0"
+    for cell in table.cells:
+        assert cells.resolve(cell).data.holdout_pairs == "object_hue,shape"
+        assert cell.metrics == ("composition",)
+    assert len(make("composition").cells) == 5 * len(table.cells)
+    assert all("data.holdout_pairs" not in cell.overrides for cell in make("main").cells)
 
 
 def test_options_reach_the_cells():

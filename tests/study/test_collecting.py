@@ -1,4 +1,4 @@
-"""Collecting: means over seeds, floors next to their rows, missing cells, published rows, committed studies."""
+"""Collecting: means, intervals, differences and floors; missing cells, published rows, committed studies."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from cldis_jax.study import chart, collecting, records, rendering
 from tests.study.fabricated import changed, fabricate, make, only, row
@@ -28,9 +29,10 @@ def test_the_committed_tables_are_of_the_committed_cells_and_todays_configs(stud
     assert json.loads(json.dumps(collected.to_json())) == json.loads((out / f"{name}.json").read_text())
 
 
-def test_mean_and_deviation_over_seeds(tmp_path):
+def test_mean_and_interval_over_seeds(tmp_path):
     table = only(make(), "cldis_adagn")
     values = [0.3, 0.5, 0.4]
+    low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     for cell, value in zip(table.cells, values):
         scores = {"dci/disentanglement": value, "dci/completeness": 0.2, "mig/mig": 0.1, "factor_vae/factor_vae": 0.9}
         floors = {"random_mix": 0.17, "untrained": 0.02} if cell.seed == 0 else {}
@@ -38,19 +40,48 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     collected = collecting.collect(table, tmp_path)
     found = row(collected, "CL-Dis, AdaGN", "z_sem")
     score = found.scores["dci/disentanglement"]
-    assert (score.mean, score.std, score.n) == (
-        pytest.approx(np.mean(values)),
-        pytest.approx(np.std(values, ddof=1)),
-        3,
-    )
+    assert (score.mean, score.low, score.high) == pytest.approx((np.mean(values), low, high))
+    assert score.by_seed == {"0": 0.3, "1": 0.5, "2": 0.4}
     assert found.seeds == "3"
     mix = row(collected, "floor: random mix of the labels, 10 codes", "-")
     assert mix.scores["mig/mig"].mean == pytest.approx(0.17)
     assert row(collected, "floor: untrained encoder, 10 codes", "z_disen").scores["mig/mig"].mean == pytest.approx(0.02)
     text = rendering.to_markdown(collected)
-    assert "| CL-Dis, AdaGN | z_sem | 0.900 ± 0.000 | 0.400 ± 0.100 | 0.100 ± 0.000 | 3 | this study |" in text
+    numbers = "0.900 [0.900, 0.900] | 0.400 [0.152, 0.648] | 0.100 [0.100, 0.100]"
+    assert f"| CL-Dis, AdaGN | z_sem | {numbers} | 3 | this study |" in text
     assert "a cpu, 2 cores" in text
     assert chart.bars(collected).shape[-1] == 3
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    """The seeds differ by far more than the methods do. Seed 2 of the second method is missing."""
+    table = only(make(), "cldis_adagn", "diffae_adagn")
+    of_method = {"cldis_adagn": (0.3, 0.6, 0.9), "diffae_adagn": (0.2, 0.51)}
+    for cell in table.cells:
+        if cell.seed < len(of_method[cell.method]):
+            scores = {"mig/mig": of_method[cell.method][cell.seed]}
+            fabricate(cell, tmp_path, dict.fromkeys(cell.latents, scores))
+    collected = collecting.collect(table, tmp_path)
+    teacher, alone = collected.sections[0].differences
+    assert (teacher.latent, teacher.scores["mig/mig"].by_seed) == ("z_disen", {"0": 0.0, "1": 0.0, "2": 0.0})
+    low, high = scipy.stats.ttest_rel((0.3, 0.6), (0.2, 0.51)).confidence_interval(0.95)
+    found = alone.scores["mig/mig"]
+    assert (found.mean, found.low, found.high) == pytest.approx((0.095, low, high))
+    text = rendering.to_markdown(collected)
+    assert "### Scenes (rendered): CL-Dis, AdaGN, z_sem, minus each other row" in text
+    assert "| Diff-AE alone, AdaGN | z_sem | - | - | +0.095 [+0.031, +0.159] | 2 | this study |" in text
+
+
+def test_metrics_of_later_versions_have_columns_where_some_cell_has_them(tmp_path):
+    table = only(make(seeds=2), "diffae_adagn")
+    old, new = table.cells
+    fabricate(old, tmp_path, {"z_sem": {"mig/mig": 0.3}}, metrics=("factor_vae", "dci", "mig"))
+    assert [c.label for c in collecting.collect(table, tmp_path).table.columns] == ["FactorVAE", "DCI", "MIG"]
+    fabricate(new, tmp_path, {"z_sem": {"mig/mig": 0.3, "infomec/infom": 0.7}})
+    collected = collecting.collect(table, tmp_path)
+    assert [c.label for c in collected.table.columns][3:] == ["InfoM", "InfoC", "InfoE"]
+    assert {cell["status"] for cell in collected.cells} == {"done"}
+    assert "| 0.300 [0.300, 0.300] | 0.700 | - | 2 |" in rendering.to_markdown(collected).replace("- | - |", "- |")
 
 
 def test_a_floor_is_next_to_rows_of_its_size(tmp_path):

@@ -18,7 +18,7 @@ def test_missing_and_failed_cells_are_shown(tmp_path):
             fabricate(cell, tmp_path, {}, "no data", "data.path='' is not a file")
     collected = collecting.collect(table, tmp_path)
     assert row(collected, "Diff-AE alone, AdaGN", "z_sem").seeds == "2 of 3 (failed)"
-    assert row(collected, "Diff-AE alone, AdaGN", "z_sem").scores["dci/disentanglement"].n == 2
+    assert row(collected, "Diff-AE alone, AdaGN", "z_sem").scores["dci/disentanglement"].by_seed.keys() == {"0", "2"}
     text = rendering.to_markdown(collected)
     assert "| β-VAE alone, β = 4 | z_disen | no data | no data | no data | no data |" in text
     assert "| CL-Dis, AdaGN | z_sem | not run |" in text
@@ -35,7 +35,7 @@ def test_celeba_without_weights_shows_the_reason(tmp_path):
     vae = {"tad/tad": 0.1, "reconstruction/ssim, VAE": 0.7}
     fabricate(cell, tmp_path, {"z_sem": scores, "z_disen": vae})
     collected = collecting.collect(table, tmp_path)
-    lines = rendering.lines(collected, collected.sections[0])
+    lines = rendering.lines(collected, collected.sections[0].rows)
     assert lines[0][2:6] == ("0.300", "no weights", "0.900", "no weights")
     assert lines[1][4] == "0.700"
     assert any(line[0] == "DisDiff (published)" and line[3] == "18.2 ± 2.1" for line in lines)
