@@ -20,7 +20,6 @@ CHOICES = {
     "model.encoder_head": tuple(semantic_encoder.HEADS),
     "diffusion.prediction": tuple(prediction.PREDICTIONS),
     "vae.capacity_form": tuple(vae_loss.CAPACITY_FORMS),
-    "vae.likelihood": tuple(vae_loss.LIKELIHOODS),
     "distillation.form": tuple(distillation.FORMS),
     "distillation.schedule": tuple(distillation.SCHEDULES),
     "feedback.mode": tuple(feedback.RULES),
@@ -61,7 +60,6 @@ POSITIVE = (
     "train.learning_rate",
     "train.clip_norm",
     "feedback.reference",
-    "vae.gaussian_std",
     "diffusion.skip_std",
     "diffusion.beta_start",  # at 0 the first step would add no noise, and I(0) would be infinite
 )

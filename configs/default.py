@@ -41,7 +41,6 @@ def get_config() -> ConfigDict:
     config.model.encoder_multipliers = (1, 2, 4, 8, 8)  # semantic encoder
     config.model.num_res_blocks = 2  # per level; the U-Net's decoder has one more
     config.model.attention_resolutions = (16,)  # feature-map sides with self-attention (the middle always has it)
-    config.model.num_heads = 1
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of a token; each scalar of z becomes one token
@@ -67,8 +66,6 @@ def get_config() -> ConfigDict:
     config.vae.capacity_form = "absolute"
     config.vae.beta_min = 1.0  # hinge only
     config.vae.antithetic = False  # decode mu - sigma eps too, which makes the gradient less noisy [choice]
-    config.vae.likelihood = "bernoulli"  # bernoulli | gaussian
-    config.vae.gaussian_std = 0.5  # gaussian only: the fixed standard deviation, in units of [-1, 1] pixels
     config.vae.base_channels = 32  # 32, 32, 64, 64, ... of the standard four-convolution networks
     config.vae.hidden_dim = 256
 

@@ -1,13 +1,11 @@
 """The commands that the documentation shows: where they are, how each becomes tiny, and which cannot run in a test."""
 
-import os
-import pathlib
 import re
-import runpy
 import shlex
 import sys
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.doors import ROOT
+
 # The studies are records of earlier commits: their commands are of those.
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -114,20 +112,19 @@ def tiny(command: str) -> tuple[str, ...]:
     return (door, *words, *shrunk)
 
 
-def run(words: list[str], log: str, parse_only: bool) -> None:
-    """Run a command, or only parse its flags; what it prints goes to the file `log`."""
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.argv = words
-    if parse_only:
-        from absl import app
+# Parses the flags of a command, and runs nothing.
+PARSE_ONLY = """
+import runpy, sys
+from absl import app
+from tests import documented
 
-        app.run = _parse
-    runpy.run_module(f"cldis_jax.{words[0]}", run_name="__main__", alter_sys=True)
+app.run = documented.parse
+del sys.argv[0]
+runpy.run_module(f"cldis_jax.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+"""
 
 
-def _parse(main, flags_parser) -> None:
+def parse(main, flags_parser) -> None:
     rest = flags_parser(sys.argv)[1:]
     if rest:
         raise SystemExit(f"not flags: {rest}")

@@ -44,21 +44,17 @@ class Res(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, channels, heads):
+    def __init__(self, channels):
         super().__init__()
-        self.heads = heads
         self.norm = nn.GroupNorm(32, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x, *_):
         flat = x.flatten(2)
-        outputs = []
-        for head in self.qkv(self.norm(flat)).chunk(self.heads, dim=1):
-            q, k, v = head.chunk(3, dim=1)
-            weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), dim=-1)
-            outputs.append(v @ weights.transpose(1, 2))
-        return x + self.proj_out(torch.cat(outputs, dim=1)).view_as(x)
+        q, k, v = self.qkv(self.norm(flat)).chunk(3, dim=1)
+        weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), dim=-1)
+        return x + self.proj_out(v @ weights.transpose(1, 2)).view_as(x)
 
 
 class Block(nn.Sequential):
@@ -78,14 +74,14 @@ def half_unet(config, multipliers, res):
             layers = [res(channels, multiplier * m.base_channels)]
             channels = multiplier * m.base_channels
             if side in m.attention_resolutions:
-                layers.append(Attention(channels, m.num_heads))
+                layers.append(Attention(channels))
             blocks.append(Block(*layers))
             skips.append(channels)
         if i < len(multipliers) - 1:
             blocks.append(Block(res(channels, channels, resize="down")))
             skips.append(channels)
             side //= 2
-    middle = Block(res(channels, channels), Attention(channels, m.num_heads), res(channels, channels))
+    middle = Block(res(channels, channels), Attention(channels), res(channels, channels))
     return nn.ModuleList(blocks), middle, skips, channels
 
 
@@ -160,7 +156,7 @@ class DiffAE(nn.Module):
                 layers = [res(channels + skips.pop(), multiplier * m.base_channels)]
                 channels = multiplier * m.base_channels
                 if config.data.image_size // 2**i in m.attention_resolutions:
-                    layers.append(Attention(channels, m.num_heads))
+                    layers.append(Attention(channels))
                 if i and j == m.num_res_blocks:
                     layers.append(res(channels, channels, "up"))
                 blocks.append(Block(*layers))

@@ -10,8 +10,9 @@ import pytest
 from cldis_jax import cli, configs
 from cldis_jax.configs import celeba, scenes
 from cldis_jax.runtime.errors import UserError
+from tests import doors
+from tests.doors import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = """
 import jax.numpy as jnp
 from cldis_jax import cli
@@ -25,20 +26,17 @@ cli.run(main)
 """
 
 
-def run(*arguments, cwd=None):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
-
-
 @pytest.fixture
 def command(tmp_path):
-    """Runs a command whose `main` has the given body, in a folder of its own."""
+    """Runs a command whose `main` has the given body, in a folder of its own; `fresh`: in a new interpreter."""
 
-    def start(body, *arguments):
+    def start(body, *arguments, fresh=False):
         file = tmp_path / "command.py"
         file.write_text(COMMAND.format(body=body))
-        return run(file, *arguments, cwd=tmp_path)
+        if not fresh:
+            return doors.run(file, *arguments, cwd=tmp_path)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, file], capture_output=True, text=True, cwd=tmp_path, env=environment)
 
     return start
 
@@ -138,7 +136,7 @@ def test_command_lines(tmp_path):
         ("--config=scenes:tiny", "--config.train.steps=many"): "error: flag --config.train.steps=many",
         ("--nothing=3",): "error: Unknown command line flag 'nothing'",
     }
-    done = run("-c", CASES.format(cases=list(expected)), cwd=tmp_path)
+    done = doors.run("-c", CASES.format(cases=list(expected)), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for line, (arguments, message) in zip(done.stderr.splitlines(), expected.items(), strict=True):
         assert message in line, arguments
@@ -156,22 +154,22 @@ CONSOLE = ("-c", "from cldis_jax.cli import console; console()")
 
 
 def test_the_console_lists_its_commands():
-    done = run(*CONSOLE)
+    done = doors.run(*CONSOLE)
     assert done.returncode == 0, done.stderr
     listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
     assert listed.keys() == cli.commands().keys()
     assert listed["sample"] == "Draw new images"
-    unknown = run(*CONSOLE, "trian")
+    unknown = doors.run(*CONSOLE, "trian")
     assert one_line(unknown) == "cldis has no command trian"
     assert unknown.stdout == done.stdout
 
 
 def test_the_console_runs_a_command_as_python_does(tmp_path):
     arguments = ("--config=configs/scenes.py:tiny",)
-    by_console = run(*CONSOLE, "main", *arguments, cwd=tmp_path)
-    by_module = run("-m", "cldis_jax.main", *arguments, cwd=tmp_path)
+    by_console = doors.run(*CONSOLE, "main", *arguments, cwd=tmp_path)
+    by_module = doors.run("main", *arguments, cwd=tmp_path)
     assert one_line(by_console) == one_line(by_module) == "--workdir is required"
-    shown = run(*CONSOLE, "main", "--help", cwd=tmp_path)
+    shown = doors.run(*CONSOLE, "main", "--help", cwd=tmp_path)
     assert "--config: " in shown.stdout
     assert "--workdir: " in shown.stdout
 
@@ -194,7 +192,8 @@ def test_home_is_meant_by_a_tilde_in_every_flag(command, monkeypatch):
 
 def test_the_matplotlib_of_a_notebook_is_not_asked_for(command, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module_that_is_nowhere")
-    assert one_line(command("import matplotlib; raise UserError(matplotlib.get_backend())")).lower() == "agg"
+    shown = command("import matplotlib; raise UserError(matplotlib.get_backend())", fresh=True)
+    assert one_line(shown).lower() == "agg"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ def test_a_device_that_is_not_there_is_one_line(command, monkeypatch, body, plat
     if platform == "cuda" and pathlib.Path("/dev/nvidiactl").exists():
         pytest.skip("there is one")
     monkeypatch.setenv("JAX_PLATFORMS", platform)
-    assert one_line(command(body)).startswith(f"JAX finds no device for JAX_PLATFORMS={platform}")
+    assert one_line(command(body, fresh=True)).startswith(f"JAX finds no device for JAX_PLATFORMS={platform}")
 
 
 def test_output_that_nobody_reads_is_no_error(tmp_path):
@@ -251,4 +250,4 @@ def test_what_orbax_raises_is_not_logged_as_well(command):
 @pytest.mark.parametrize(("text", "shown"), [("Event loop is closed", False), ("another", True)])
 def test_what_is_left_of_a_failed_save_is_silent(command, text, shown):
     body = f"C = type('C', (), dict(__del__=lambda self: (_ for _ in ()).throw(RuntimeError('{text}')))); C()"
-    assert ("Exception ignored" in command(body).stderr) == shown
+    assert ("Exception ignored" in command(body, fresh=True).stderr) == shown

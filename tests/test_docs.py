@@ -1,7 +1,6 @@
 """The documentation: the site builds, links and names are right, every command and the tour run at a tiny size."""
 
 import functools
-import multiprocessing
 import os
 import re
 import subprocess
@@ -16,8 +15,9 @@ from PIL import Image
 
 from cldis_jax.configs import default, scenes
 from cldis_jax.runtime.config_json import flatten
-from tests import documented
-from tests.documented import PAGES, ROOT, run
+from tests import documented, doors
+from tests.documented import PAGES
+from tests.doors import ROOT
 
 COMMANDS = documented.documented()
 RUN = sorted(command for command in COMMANDS if documented.reason(command) is None)
@@ -28,24 +28,10 @@ LOOP = (
 )
 
 
-# --- Running doors: one warm process that forks one child a command, so that imports are paid once ---
-
-
-@pytest.fixture(scope="module")
-def warm():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.warm"])
-    return context
-
-
-def call(warm, words, log, parse_only=False):
-    """Run a door with its flags in a child of the warm process; fails with what it printed."""
-    child = warm.Process(target=run, args=([str(word) for word in words], str(log), parse_only))
-    child.start()
-    child.join(300)
-    if child.is_alive():
-        child.terminate()
-    assert child.exitcode == 0, f"{' '.join(words)}\n{log.read_text()[-3000:]}"
+def call(*words):
+    """Run a door with its flags; fails with what it printed."""
+    done = doors.run(*words)
+    assert done.returncode == 0, f"{' '.join(words)}\n{(done.stdout + done.stderr)[-3000:]}"
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +44,17 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(warm, tmp_path_factory):
+def trained(tmp_path_factory):
     """A trained tiny model with directions, for all commands that need one."""
     workdir = tmp_path_factory.mktemp("runs") / "trained"
-    log = workdir.with_suffix(".log")
-    words = ["main", "--config=configs/scenes.py:tiny", f"--workdir={workdir}", *documented.TINY["main"].split()]
-    call(warm, words, log)
+    call("main", "--config=configs/scenes.py:tiny", f"--workdir={workdir}", *documented.TINY["main"].split())
     return workdir
 
 
 @pytest.fixture(scope="module")
-def directions(warm, trained):
+def directions(trained):
     """Directions where `navigate` writes them."""
-    words = ["navigate", f"--workdir={trained}", "--decoder=x0", *documented.TINY["navigate"].split()[:-1]]
-    call(warm, words, trained.with_suffix(".log"))
+    call("navigate", f"--workdir={trained}", "--decoder=x0", *documented.TINY["navigate"].split()[:-1])
 
 
 # --- The commands ---
@@ -87,12 +70,12 @@ def test_every_command_runs_or_says_why_not():
         assert any(re.search(pattern, documented.normal(c)) for c in COMMANDS), f"NOT_RUN: nothing matches {pattern}"
 
 
-def test_flags_exist(warm, tmp_path):
+def test_flags_exist():
     """Every documented flag, config field and shipped config is one, whether the command runs in a test or not."""
     for command in COMMANDS:
         words = documented.arguments(command)
         if "cldis" in command and not command.startswith("bash "):
-            call(warm, words, tmp_path / "log", parse_only=True)
+            call("-c", documented.PARSE_ONLY, *words)
         elif match := re.match(r"(?:bash|sbatch .*?) ?(launch/\S+)", command):
             script = (ROOT / match[1]).read_text()
             for flag in re.findall(r"(?<= )--(\w[\w-]*)", command.partition(match[1])[2]):
@@ -115,14 +98,14 @@ def tiny_commands():
 
 
 @pytest.mark.parametrize("words", tiny_commands())
-def test_command_runs(words, warm, photos, trained, request, tmp_path):
+def test_command_runs(words, photos, trained, request, tmp_path):
     """Commands that are alike at their tiny size run once."""
     if any(word.startswith("--directions=") for word in words):
         request.getfixturevalue("directions")
     places = {"{photos}": photos, "{trained}": trained, "{new}": tmp_path / "new"}
     for name, place in places.items():
         words = [word.replace(name, str(place)) for word in words]
-    call(warm, words, tmp_path / "log")
+    call(*words)
 
 
 # --- The words ---

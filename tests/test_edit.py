@@ -1,7 +1,5 @@
 """Edits with a model whose results are known, image files of every kind, and the command itself."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from cldis_jax.api.edits import edit
 from cldis_jax.data import files as image_files
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
+from tests import doors
 
 RNG = np.random.default_rng(0)
 
@@ -221,19 +220,13 @@ def test_edits_without_flags(untrained_workdir, photos, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def run_binary(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "cldis_jax.edit", *map(str, arguments)], capture_output=True, text=True
-    )
-
-
 def test_command_line(untrained_workdir, photos, tmp_path):
     before = {file: file.read_bytes() for file in photos.iterdir()}
     out = tmp_path / "out"
     pair = photos / "grey.png", photos / "photo.jpg"
     arguments = [f"--workdir={untrained_workdir}", f"--images={photos}", f"--out={out}", "--encode_steps=8"]
     arguments += ["--traverse=3,7", "--columns=3", "--frames=4", "--animation=gif", "--set", "3=+2.0,7=-1"]
-    done = run_binary(*arguments, "--interpolate", *pair, "--reconstruct")
+    done = doors.run("edit", *arguments, "--interpolate", *pair, "--reconstruct")
     assert done.returncode == 0, done.stderr
     assert {file: file.read_bytes() for file in photos.iterdir()} == before
     results = report.read_json(out / "edit.json")
@@ -253,7 +246,7 @@ def test_bad_input_is_one_line_and_writes_nothing(untrained_workdir, photos, tmp
         ([f"--workdir={untrained_workdir}", *common, "--traverse=10"], "dimension 10 is out of range"),
         ([f"--workdir={tmp_path / 'none'}", *common, "--traverse=all"], "no checkpoint in"),
     ):
-        done = run_binary(*arguments)
+        done = doors.run("edit", *arguments)
         assert done.returncode == 1
         assert done.stderr.strip().splitlines()[-1].startswith("error: ")
         assert message in done.stderr

@@ -28,7 +28,7 @@ class Callback:
     """A class of a package that isn't installed where the checkpoint is read."""
 
 
-def small_config(num_heads=1):
+def small_config():
     config = diffae_ffhq256.get_config()
     config.data.image_size = 16
     config.model.latent_dim = 12
@@ -36,7 +36,6 @@ def small_config(num_heads=1):
     config.model.base_channels = 32
     config.model.channel_multipliers = config.model.encoder_multipliers = (1, 2)
     config.model.attention_resolutions = (8,)
-    config.model.num_heads = num_heads
     return config
 
 
@@ -64,7 +63,7 @@ def lightning_file(path, config, *, latent=False, moments=True):
 def imported(tmp_path_factory):
     """(workdir, results, EMA net) of a small checkpoint with a latent net."""
     folder = tmp_path_factory.mktemp("import")
-    config = small_config(num_heads=2)
+    config = small_config()
     net = lightning_file(folder / "last.ckpt", config, latent=True)
     workdir = str(folder / "workdir")
     results = importing.import_checkpoint(config, str(folder / "last.ckpt"), workdir, "ema_model", None)
@@ -154,8 +153,7 @@ def test_a_closed_loop_fits_each_published_model(published, closed_loop):
 
 def test_training_can_start_from_it(imported):
     config = default.get_config()
-    imported_config = small_config(num_heads=2)
-    config.model, config.data.image_size = imported_config.model, 16
+    config.model, config.data.image_size = small_config().model, 16
     config.vae.base_channels, config.vae.hidden_dim = 8, 16
     networks = models.make_networks(config)
     fresh = train_step.create_state(networks, config)
@@ -169,7 +167,7 @@ def test_training_can_start_from_it(imported):
 
 
 def test_an_imported_workdir_is_not_treated_as_a_damaged_run(imported):
-    config = small_config(num_heads=2)
+    config = small_config()
     networks = models.make_networks(config)
     shapes = jax.eval_shape(lambda: train_step.create_state(networks, config))
     with (

@@ -24,7 +24,6 @@ def small_config():
     config.model.base_channels = 32
     config.model.channel_multipliers = config.model.encoder_multipliers = (1, 2)
     config.model.attention_resolutions = (8,)
-    config.model.num_heads = 1
     return config
 
 

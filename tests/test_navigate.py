@@ -21,7 +21,7 @@ from cldis_jax.navigation import results as navigation_results
 from cldis_jax.navigation import search as navigation_search
 from cldis_jax.runtime import checkpoint, report
 from cldis_jax.runtime.errors import UserError
-from tests import random_params
+from tests import doors, random_params
 
 CODES = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
 
@@ -222,12 +222,12 @@ def test_navigation_without_flags(bundle, tmp_path, decoder, monkeypatch):
 SMALL = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")
 
 
-def command(*arguments, binary="navigate"):
-    return [sys.executable, "-m", f"cldis_jax.{binary}", *arguments]
+def command(*arguments):
+    return [sys.executable, "-m", "cldis_jax.navigate", *arguments]
 
 
 def run_binary(*arguments, binary="navigate"):
-    return subprocess.run(command(*arguments, binary=binary), capture_output=True, text=True, check=False)
+    return doors.run(binary, *arguments)
 
 
 def free_port():

@@ -1,8 +1,5 @@
 """New images from both priors: the function, the command and their errors."""
 
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -13,12 +10,7 @@ from cldis_jax.prior import method as prior_method
 from cldis_jax.prior import sampling, store
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
-
-
-def run_binary(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "cldis_jax.sample", *map(str, arguments)], capture_output=True, text=True
-    )
+from tests import doors
 
 
 def test_both_priors(untrained_workdir, tmp_path):
@@ -26,7 +18,7 @@ def test_both_priors(untrained_workdir, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "checkpoints").symlink_to(f"{untrained_workdir}/checkpoints")
-    refused = run_binary(f"--workdir={workdir}", "--prior=latent")
+    refused = doors.run("sample", f"--workdir={workdir}", "--prior=latent")
     assert refused.returncode == 1
     assert "error: no latent prior in" in refused.stderr
     assert not (workdir / "samples").exists()
@@ -35,7 +27,7 @@ def test_both_priors(untrained_workdir, tmp_path):
     config.model.num_layers, config.model.hidden_dim, config.codes.model_step = 2, 8, 1
     fresh = prior_method.create_state(config, np.zeros(10, np.float32), np.ones(10, np.float32))
     store.save(str(workdir), config, fresh.ema, 5)
-    done = run_binary(f"--workdir={workdir}", "--num=5", "--individual", "--latent_steps=4")
+    done = doors.run("sample", f"--workdir={workdir}", "--num=5", "--individual", "--latent_steps=4")
     assert done.returncode == 0, done.stderr
     assert "learned codes of step 1, the model is of step 3" in done.stdout
     results = report.read_json(workdir / "sample.json")
@@ -46,7 +38,7 @@ def test_both_priors(untrained_workdir, tmp_path):
         assert pictures.shape == (5, 16, 16, 3)
         assert len(np.unique(pictures.reshape(5, -1), axis=0)) == 5
         assert Image.open(workdir / "samples" / f"{name}.png").width > 3 * 64
-    refused = run_binary(f"--workdir={workdir}", "--prior=uniform")
+    refused = doors.run("sample", f"--workdir={workdir}", "--prior=uniform")
     assert refused.returncode == 1
     assert "error: --prior=uniform is not one of: normal, latent" in refused.stderr
 

@@ -3,8 +3,6 @@
 import dataclasses
 import shlex
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +10,7 @@ from cldis_jax import tables
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.study import cells, records, running
+from tests import doors
 from tests.study.fabricated import changed, fabricate, make, only
 
 TINY = {"data__image_size": 16, "train__steps": 4, "train__log_every": 4, "train__num_pictures": 2}
@@ -37,14 +36,14 @@ def run_door():
 
 def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "cldis_jax.tables", "--table=ablation", f"--out={out}", "--dry_run", "--seeds=1"]
-    done = subprocess.run([*command, "--shard=1/2"], capture_output=True, text=True, check=True)
+    command = ["tables", "--table=ablation", f"--out={out}", "--dry_run", "--seeds=1"]
+    done = doors.run(*command, "--shard=1/2")
     lines = done.stdout.splitlines()
     chosen = cells.shard(make("ablation", seeds=1).cells, 1, 2)
     assert [line for line in lines if line.startswith("#")] == [f"# {cell.id}: not run" for cell in chosen]
     expected = [command for cell in chosen for command in running.commands(cell, cell.folder(out))]
     assert [shlex.split(line) for line in lines if not line.startswith("#")] == expected
-    only = subprocess.run([*command, "--only=gradient|mse"], capture_output=True, text=True, check=True)
+    only = doors.run(*command, "--only=gradient|mse")
     named = [line for line in only.stdout.splitlines() if line.startswith("#")]
     assert named == ["# scenes/cldis_L_dt_mse/seed0: not run", "# scenes/cldis_teacher_gradient_on/seed0: not run"]
     assert not out.exists()

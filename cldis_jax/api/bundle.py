@@ -44,7 +44,7 @@ class Functions:
     @functools.cached_property
     def decode_vae(self):
         def decode(params, z):
-            return vae_loss.decoder_mean(self.config.vae.likelihood, self.networks.decode_vae(params, z))
+            return vae_loss.decoder_mean(self.networks.decode_vae(params, z))
 
         return jax.jit(decode)
 

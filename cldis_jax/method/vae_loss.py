@@ -44,8 +44,7 @@ def vae_loss(
     mean_kl = kl.mean()
 
     def reconstruct(z):
-        decoded = networks.decode_vae(params, z)
-        return LIKELIHOODS[c.likelihood](x0, decoded, c.gaussian_std).mean()
+        return bernoulli(x0, networks.decode_vae(params, z)).mean()
 
     reconstruction = reconstruct(q.sample)
     if c.antithetic:  # Wu et al. 2019: part of the two samples' noise cancels
@@ -66,29 +65,17 @@ def gaussian_kl(mean: jax.Array, log_var: jax.Array) -> jax.Array:
     return 0.5 * (jnp.square(mean) + jnp.exp(log_var) - log_var - 1.0)
 
 
-# --- The likelihoods: -log p_theta(x|z) in nats [B], for images x in [-1, 1] and the decoder's raw output ---
+def bernoulli(x: jax.Array, logits: jax.Array) -> jax.Array:
+    """-log p_theta(x|z), summed over pixels, nats [B], for images x in [-1, 1] and the decoder's output.
+
+    The target is the probability (x + 1) / 2; the minimum is the entropy of the images.
+    """
+    return optax.sigmoid_binary_cross_entropy(logits, (x + 1) / 2).sum(axis=(1, 2, 3))
 
 
-def bernoulli(x: jax.Array, output: jax.Array, std: float) -> jax.Array:
-    """`output` contains logits. The target is the probability (x + 1) / 2; the minimum is the entropy of the images."""
-    return optax.sigmoid_binary_cross_entropy(output, (x + 1) / 2).sum(axis=(1, 2, 3))
-
-
-def gaussian(x: jax.Array, output: jax.Array, std: float) -> jax.Array:
-    """`output` contains the means. The standard deviation `std` is fixed."""
-    nll = 0.5 * jnp.square((x - output) / std) + jnp.log(std) + 0.5 * jnp.log(2 * jnp.pi)
-    return nll.sum(axis=(1, 2, 3))
-
-
-LIKELIHOODS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
-    "bernoulli": bernoulli,
-    "gaussian": gaussian,
-}
-
-
-def decoder_mean(likelihood: str, output: jax.Array) -> jax.Array:
-    """The mean image in [-1, 1] for a decoder's raw output."""
-    return 2 * jax.nn.sigmoid(output) - 1 if likelihood == "bernoulli" else jnp.clip(output, -1, 1)
+def decoder_mean(logits: jax.Array) -> jax.Array:
+    """The mean image in [-1, 1] for the decoder's output."""
+    return 2 * jax.nn.sigmoid(logits) - 1
 
 
 # --- The penalties on a KL with capacity C, both in nats, [] or [B] ---

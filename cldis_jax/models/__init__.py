@@ -68,7 +68,7 @@ def validate(config: ConfigDict) -> None:
     m, size = config.model, config.data.image_size
     if m.conditioning not in CONDITIONINGS:
         raise ValueError(f"model.conditioning={m.conditioning!r} is not one of: {', '.join(CONDITIONINGS)}")
-    for name in ("latent_dim", "embed_dim", "base_channels", "num_res_blocks", "num_heads", "token_dim", "patch_size"):
+    for name in ("latent_dim", "embed_dim", "base_channels", "num_res_blocks", "token_dim", "patch_size"):
         if m[name] < 1:
             raise ValueError(f"model.{name}={m[name]} must be at least 1")
     if config.vae.weight > 0:
@@ -97,8 +97,6 @@ def validate(config: ConfigDict) -> None:
                 f"data.image_size={size} (patched to {side}) can't be halved {len(multipliers) - 1} times, "
                 f"as model.{name}={tuple(multipliers)} needs{_nearest_sizes(config)}"
             )
-        if any(multiplier * m.base_channels % m.num_heads for multiplier in multipliers):
-            raise ValueError(f"model.num_heads={m.num_heads} does not divide the channels of model.{name}")
     if m.base_channels % 2:
         raise ValueError(f"model.base_channels={m.base_channels} must be even: the time embedding pairs cos and sin")
 
@@ -124,7 +122,6 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
             "base_channels": m.base_channels,
             "num_res_blocks": m.num_res_blocks,
             "attention_resolutions": tuple(m.attention_resolutions),
-            "num_heads": m.num_heads,
             "patch_size": m.patch_size,
             "remat": m.remat,
             "narrow_groups": m.narrow_groups,

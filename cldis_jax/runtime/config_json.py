@@ -24,8 +24,13 @@ FREE_FIELDS = (
     "data.threads",
     "data.prefetch",
 )
-# Fields of earlier versions that no longer exist -> the value at which they had no effect.
-RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
+# Fields of earlier versions that no longer exist -> the value at which they had no effect, the last commit with them.
+RETIRED: dict[str, tuple[Any, str]] = {
+    "vae.warmup_steps": (0, "5a9559b"),
+    "vae.likelihood": ("bernoulli", "f791804"),
+    "vae.gaussian_std": (0.5, "f791804"),
+    "model.num_heads": (1, "f791804"),
+}
 # Fields that earlier versions did not have -> the value at which a run is computed as it was then.
 ADDED: dict[str, Any] = {
     "data.split": "",
@@ -34,7 +39,6 @@ ADDED: dict[str, Any] = {
     "diffusion.skip_std": 0.1,
     "model.encoder_head": "mean",
 }
-LAST_TO_READ_RETIRED = "5a9559b"  # the last commit that has them
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -73,13 +77,13 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
       UserError: an option that no longer exists was in use.
     """
     values = copy.deepcopy(values)
-    for name, neutral in RETIRED.items():
+    for name, (neutral, commit) in RETIRED.items():
         section, field = _place(values, name)
         value = section.pop(field, neutral)
         if value != neutral:
             raise UserError(
                 f"the stored config has {name}={value!r}, an option that this version no longer has; "
-                f"commit {LAST_TO_READ_RETIRED} of cldis_jax still reads it"
+                f"commit {commit} of cldis_jax still reads it"
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)

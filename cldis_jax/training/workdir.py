@@ -15,10 +15,10 @@ from cldis_jax.runtime import checkpoint, config_json, report
 MEANINGS = {  # fields that change what a network's parameters compute, but not their shapes
     "unet": (
         *("diffusion.prediction", "diffusion.num_steps", "diffusion.beta_start", "diffusion.beta_end"),
-        *("model.conditioning", "model.num_heads", "model.narrow_groups"),
+        *("model.conditioning", "model.narrow_groups"),
     ),
-    "semantic_encoder": ("model.num_heads", "model.narrow_groups"),
-    "beta_vae": ("vae.likelihood",),
+    "semantic_encoder": ("model.narrow_groups",),
+    "beta_vae": (),
 }
 
 

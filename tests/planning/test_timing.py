@@ -1,14 +1,13 @@
 """The figures of the benchmark are consistent, and its parts are the named ones."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import pytest
 
 from cldis_jax import models
 from cldis_jax.planning import cost, timing
+from tests import doors
 
 
 def smallest(config):
@@ -71,15 +70,15 @@ def test_figures(tiny):
 @pytest.mark.slow
 def test_the_commands_output_is_json_alone(tmp_path):
     small = ("--config.model.channel_multipliers=(1,)", "--config.model.encoder_multipliers=(1,)")
-    command = [sys.executable, "-m", "cldis_jax.benchmark", "--config=configs/scenes.py:tiny", *small]
+    command = ["benchmark", "--config=configs/scenes.py:tiny", *small]
     options = ("--steps=2", "--nodata", "--noparts", "--json", f"--out={tmp_path / 'benchmark.json'}")
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    done = doors.run(*command, *options)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results == json.loads((tmp_path / "benchmark.json").read_text())
     assert results["seconds_per_step"] > 0
 
-    done = subprocess.run([*command, "--nodata", "--config.data.batch_size=0"], capture_output=True, text=True)
+    done = doors.run(*command, "--nodata", "--config.data.batch_size=0")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines()[-1] == "error: data.batch_size=0 must be at least 1"

@@ -22,6 +22,7 @@ from cldis_jax.method import closed_loop, vae_loss
 from cldis_jax.runtime import checkpoint, lock, partitioning, preemption
 from cldis_jax.training import moments, program, train, watch
 from cldis_jax.training import workdir as workdirs
+from tests import doors
 
 
 def shortened():
@@ -209,13 +210,13 @@ def test_a_run_starts_from_anothers_parameters(undrawn, vae_alone, tmp_path, mon
 
 
 def test_parameters_of_another_method_are_refused(finished, short):
-    short.init_from, short.diffusion.prediction, short.vae.likelihood = finished[0], "eps", "gaussian"
+    short.init_from, short.diffusion.prediction, short.model.narrow_groups = finished[0], "eps", False
     short.train.learning_rate = 0.5  # may differ
     abstract = program.make_program(short, partitioning.make_mesh(short)).abstract_state
     with pytest.raises(config.ConfigError, match="would mean something else") as error:
         workdirs.start_from(short, abstract)
     lines = str(error.value).splitlines()[1:]
-    assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "vae.likelihood"]
+    assert [line.split(":")[0].strip() for line in lines] == ["diffusion.prediction", "model.narrow_groups"]
 
 
 @pytest.mark.slow
@@ -363,10 +364,9 @@ def test_kill_9_loses_only_the_steps_since_the_last_save(tmp_path):
     ],
 )
 def test_bad_input_is_one_line_before_training(tmp_path, flag, message):
-    run = start(tmp_path, flag)
-    output, _ = run.communicate(timeout=120)
-    assert run.returncode == 1
-    lines = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, output
+    done = doors.run("main", "--config=configs/scenes.py:tiny", f"--workdir={tmp_path}", flag)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
     assert message in lines[0]
-    assert "Traceback" not in output
+    assert "Traceback" not in done.stderr
