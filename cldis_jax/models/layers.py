@@ -144,7 +144,6 @@ def _skip(block: ResBlock | EncoderBlock, x: jax.Array) -> jax.Array:
 class SelfAttention(nn.Module):
     """Residual self-attention over the positions of [B, H, W, C]. The output projection starts at 0."""
 
-    num_heads: int = 1
     dtype: Dtype = jnp.float32
     narrow_groups: bool = False
 
@@ -152,9 +151,8 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(self.narrow_groups, name="norm")(x))
-        # The channels of each head are [q | k | v], as in the reference implementation.
-        q, k, v = rearrange(qkv, "b h w (heads three c) -> three b (h w) heads c", three=3, heads=self.num_heads)
-        h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
+        q, k, v = rearrange(qkv, "b h w (three c) -> three b (h w) 1 c", three=3)
+        h = rearrange(attend(q, k, v), "b (h w) 1 c -> b h w c", h=x.shape[1])
         return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
 
 
@@ -164,7 +162,6 @@ class CrossAttention(nn.Module):
     After EncDiff (Yang et al. 2024). The output projection starts at 0.
     """
 
-    num_heads: int = 1
     dtype: Dtype = jnp.float32
     narrow_groups: bool = False
 
@@ -173,9 +170,9 @@ class CrossAttention(nn.Module):
         channels = x.shape[-1]
         q = Dense(channels, dtype=self.dtype, name="query")(GroupNorm(self.narrow_groups, name="norm")(x))
         kv = Dense(2 * channels, dtype=self.dtype, name="key_value")(tokens)
-        q = rearrange(q, "b h w (heads c) -> b (h w) heads c", heads=self.num_heads)
-        k, v = rearrange(kv, "b n (two heads c) -> two b n heads c", two=2, heads=self.num_heads)
-        h = rearrange(attend(q, k, v), "b (h w) heads c -> b h w (heads c)", h=x.shape[1])
+        q = rearrange(q, "b h w c -> b (h w) 1 c")
+        k, v = rearrange(kv, "b n (two c) -> two b n 1 c", two=2)
+        h = rearrange(attend(q, k, v), "b (h w) 1 c -> b h w c", h=x.shape[1])
         return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
 
 

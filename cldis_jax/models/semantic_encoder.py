@@ -27,7 +27,6 @@ class SemanticEncoder(nn.Module):
     head: str = "mean"  # of HEADS
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
-    num_heads: int = 1
     patch_size: int = 1
     remat: bool = False
     narrow_groups: bool = False
@@ -37,7 +36,7 @@ class SemanticEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         block_type = nn.remat(EncoderBlock) if self.remat else EncoderBlock
         block = functools.partial(block_type, dtype=self.dtype, narrow_groups=self.narrow_groups)
-        attention = functools.partial(SelfAttention, self.num_heads, self.dtype, self.narrow_groups)
+        attention = functools.partial(SelfAttention, self.dtype, self.narrow_groups)
         h = to_patches(x, self.patch_size).astype(self.dtype)
         h = Conv3x3(self.base_channels, dtype=self.dtype, name="stem")(h)
         last = len(self.channel_multipliers) - 1

@@ -38,7 +38,6 @@ class UNet(nn.Module):
     embed_dim: int = 512
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
-    num_heads: int = 1
     dropout: float = 0.1
     conditioning: str = "adagn"
     token_dim: int = 16
@@ -65,9 +64,9 @@ class UNet(nn.Module):
         def attend(h, name, middle=False):
             """Self-attention and cross-attention at the resolutions that have them."""
             if middle or h.shape[1] in self.attention_resolutions:
-                h = SelfAttention(self.num_heads, dtype, self.narrow_groups, name=f"{name}_attention")(h)
+                h = SelfAttention(dtype, self.narrow_groups, name=f"{name}_attention")(h)
             if by_attention and (middle or h.shape[1] <= max(self.attention_resolutions, default=0)):
-                h = CrossAttention(self.num_heads, dtype, self.narrow_groups, name=f"{name}_cross")(h, tokens)
+                h = CrossAttention(dtype, self.narrow_groups, name=f"{name}_cross")(h, tokens)
             return h
 
         h = to_patches(x_t, self.patch_size).astype(dtype)
