@@ -63,7 +63,7 @@ class Folder(Source):
             skipped = listing.describe(found.skipped)
             raise DataError(f"data.path={path!r} has no image that Pillow can open{skipped and f'; {skipped}'}")
         chosen = labels.choose(found, labelled, split)
-        self._listing = found.take(chosen)
+        self._listing = found.take(chosen) if split else found
         self._decoded = cache.decode_all(
             self._listing, self._decode, (image_size, image_size, channels), crop, cache.folder(cache_setting)
         )

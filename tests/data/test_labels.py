@@ -1,5 +1,6 @@
 """Labels beside pictures: tables, CelebA's published files, and folders of classes; parts of a set."""
 
+import re
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from cldis_jax import data
 from cldis_jax.configs import scenes
-from cldis_jax.data import DataError
+from cldis_jax.data import DataError, labels
 from cldis_jax.data.folder import Folder
 
 
@@ -63,6 +64,7 @@ def test_celeba_as_it_is_published(celeba, form):
     ("file", "text"),
     [
         ("attributes.csv", "file,red,old\na/1.png,1,-1\na/2.png,-1,1\n"),
+        ("attributes.csv", 'file,red,old\n"a/1.png",1,-1\n"a/2.png",-1,1\n'),
         ("attributes.csv", "\ufefffile; red; old\r\na/1.png; 1; 0\r\na/2.png; 0; 1\r\n"),
         ("attributes.tsv", "file\tred\told\n./a/1.png\t1\t0\nphotos/a/2.png\tfalse\ttrue\n"),
         ("../attributes.csv", "file,red,old\nphotos/a/1.png,1,0\nphotos/a/2.jpg,0,1\n"),
@@ -155,3 +157,31 @@ def test_make_source_says_what_it_reads(celeba, capsys, tmp_path):
     said = capsys.readouterr().err.splitlines()
     assert said[-2].startswith("1 images (0 held out); read from ")
     assert said[-1] == "3 attributes (Bald, Smiling, Young)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "delimiter"),
+    [
+        (["a/1.png,1,-1,0", "2.png ,-1,1,1"], ","),
+        (["000001.jpg -1  1  1", "000002.jpg  1 -1 -1"], " "),
+    ],
+)
+def test_plain_cells_are_read_at_once_and_as_each_alone(lines, delimiter):
+    names, cells = labels._binary(lines, delimiter, 3)
+    split = [re.split(f"{delimiter}+", line) for line in lines]
+    assert names == [name.strip() for name, *_ in split]
+    assert cells.tolist() == [[labels.VALUES[cell] for cell in others] for _, *others in split]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["1.png,1,10", "2.png,,1"],
+        ["1.png,1,0,1", "2.png,1"],
+        ['"1.png",1,0', "2.png,1,1"],
+        ["1.png,1,0", "2.png,1,2"],
+        [],
+    ],
+)
+def test_cells_that_are_not_plain_are_read_one_by_one(lines):
+    assert labels._binary(lines, ",", 2) is None
