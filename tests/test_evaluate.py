@@ -305,6 +305,39 @@ def test_reconstruction_is_laid_out_with_the_published_rows(context):
     assert published[header.index("T=2")] == "-"
 
 
+@pytest.mark.parametrize("metric", ["reconstruction", "z_usage", "fid", "content_tracking"])
+def test_decoded_images_that_are_not_finite_are_an_error_with_its_cause(context, metric, monkeypatch, tmp_path):
+    """... and never a score. The metrics run under jit, where they can't check their inputs."""
+    params = jax.tree.map(np.array, context.bundle.ema.params)
+    damaged = jax.tree.leaves(params["unet"])[0]
+    damaged.flat[0] = np.nan
+    bundle = dataclasses.replace(context.bundle, ema=context.bundle.ema.replace(params=params))
+    monkeypatch.setattr(decoded.inception, "load_weights", lambda path: {})
+    monkeypatch.setattr(decoded.fid, "make_features", lambda _: lambda images: images.reshape(len(images), -1))
+    (tmp_path / "weights").write_bytes(b"a network")
+    few = {"num_decoded": 2, "num_generated": 2, "num_tracked": 1, "seeds": 1, "floor_seeds": 0}
+    files = {"workdir": str(tmp_path), "inception_weights": str(tmp_path / "weights")}
+    settings = dataclasses.replace(context.settings, **few, **files)
+    result = run.measure(registry.Context(settings, bundle), metric)
+    assert set(result) == {"error"}
+    assert metric in result["error"]
+    total = len(jax.tree.leaves(params))
+    assert f"are not finite at step 8 of the model (nor are 1 of its {total} arrays of parameters)" in result["error"]
+
+
+def test_one_image_that_is_not_finite_is_counted(context, monkeypatch):
+    decode = api.Editor.decode
+
+    def overflow(self, code, name=""):
+        images = np.array(decode(self, code, name))
+        images[1, 0, 0, 0] = np.inf
+        return images
+
+    monkeypatch.setattr(api.Editor, "decode", overflow)
+    with pytest.raises(UserError, match=r"1 of 8 images that reconstruction decodes \(inferred x_T, T=2\) are not"):
+        registry.METRICS["reconstruction"].measure(context)
+
+
 def test_z_disen_is_decoded_by_the_vae(context):
     scores = registry.METRICS["reconstruction"].measure(with_settings(context, latent="z_disen"))
     assert set(scores) == {"ssim, VAE", "psnr, VAE", "mse, VAE", "note"}
