@@ -18,6 +18,7 @@ from cldis_jax import api, data
 from cldis_jax.api import codes
 from cldis_jax.configs import scenes
 from cldis_jax.data import subset
+from cldis_jax.data.folder import Folder
 from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
 from cldis_jax.method import diffusion
@@ -539,6 +540,45 @@ def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypa
     )
     assert registry.METRICS["tad"].measure(known)["tad"]["std"] == 0
     np.testing.assert_array_equal(np.concatenate(asked), known.pool)
+
+
+@pytest.mark.parametrize("protocol", ["exact", "nashae", "infodiffusion"])
+def test_images_without_labels_are_left_out_of_tad(context, protocol, tmp_path):
+    """The same score as of the labelled images alone, also of the floors."""
+    for name in ("all", "labelled"):
+        (tmp_path / name).mkdir()
+    rows = ["file,red,old"]
+    for i in range(40):
+        Image.new("L", (8, 8), 6 * i).save(tmp_path / "all" / f"{i:02d}.png")
+        if i % 4:
+            Image.new("L", (8, 8), 6 * i).save(tmp_path / "labelled" / f"{i:02d}.png")
+            rows.append(f"{i:02d}.png,{int(i % 3 == 0)},{int(i > 17)}")
+    found = {}
+    for name in ("all", "labelled"):
+        (tmp_path / name / "attributes.csv").write_text("\n".join(rows))
+        source = Folder(str(tmp_path / name), 8, 1)
+        known = with_settings(context, protocol=protocol, seeds=1, floor_seeds=1, num_images=0)
+
+        def codes(indices, source=source):
+            values = source.fetch(indices)[:, 0, 0, 0]
+            return np.stack([values, values % 7], axis=1)
+
+        known.__dict__.update(source=source, codes=codes, untrained=[codes])
+        registry.METRICS["tad"].needs[0](known)
+        found[name] = registry.METRICS["tad"].measure(known)
+    note = f"protocol {protocol}, 30 images"
+    assert found["labelled"].pop("note") == note
+    assert found["all"].pop("note") == f"{note}; 10 images without labels are left out"
+    assert found["all"] == found["labelled"]
+
+
+def test_labels_of_other_images_alone_are_refused(context, monkeypatch):
+    known = with_settings(context, num_images=5)
+    monkeypatch.setattr(type(context.source), "attribute_names", ("red",))
+    monkeypatch.setattr(type(context.source), "labelled", lambda self, indices: np.zeros(len(indices), bool))
+    known.__dict__["source"] = context.source
+    with pytest.raises(UserError, match="tad: none of the 5 images to score has a row in the file of labels"):
+        registry.check(known, ["tad"])
 
 
 def test_summary_is_over_seeds():

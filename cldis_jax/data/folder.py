@@ -100,6 +100,9 @@ class Folder(Source):
         following = np.searchsorted(readable, np.arange(len(found))) % len(readable)
         return np.stack([found[readable[i]] for i in following])
 
+    def labelled(self, indices: np.ndarray) -> np.ndarray:
+        return self._labels.known(np.asarray(indices))
+
     def attributes(self, indices: np.ndarray) -> np.ndarray:
         return self._labels.of(np.asarray(indices))
 

@@ -33,14 +33,26 @@ class Labels:
     """Binary attributes of every image, or the number of its class, and the part of the set that it belongs to."""
 
     names: tuple[str, ...] = ()
-    values: np.ndarray | None = None  # uint8 [N, A], or the classes int64 [N]
+    values: np.ndarray | None = None  # uint8 [N, A], OTHER for an image without a row; or the classes int64 [N]
     parts: list[str] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)  # lines for the user
 
+    def known(self, indices: np.ndarray) -> np.ndarray:
+        """Which images have labels, bool [B]."""
+        if self.values is None or self.values.ndim == 1:
+            return np.full(len(indices), self.values is not None)
+        return self.values[indices, 0] != OTHER
+
     def of(self, indices: np.ndarray) -> np.ndarray:
-        """Attributes int64 0 or 1 [B, A]; a class is one attribute of several."""
+        """Attributes int64 0 or 1 [B, A]; a class is one attribute of several.
+
+        Raises:
+          ValueError: an image has none.
+        """
         if self.values is None:
             return np.zeros((len(indices), 0), np.int64)
+        if not self.known(indices).all():
+            raise ValueError("an image without labels has no attributes; leave out those that are not `labelled`")
         found = self.values[indices]
         if found.ndim == 1:
             found = found[:, None] == np.arange(len(self.names))
@@ -127,9 +139,11 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
     if not known:
         labels.notes.append(f"{file} names none of the images")
         return
+    kept = [c for c, column in enumerate(columns) if column.lower() not in PART_COLUMNS]
+    unlabelled = "metrics of labels leave them out" if kept else "they are in no part of the set"
     missing = [listing.names[i] for i in range(len(listing)) if i not in known]
     kinds = (
-        (missing, "images have no row and count as 0"),
+        (missing, f"images have no row, and {unlabelled}"),
         (double, "rows are double, and the first counts"),
         (broken, "rows have another number of cells"),
         (unknown, "rows name no image"),
@@ -141,7 +155,6 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
         if column.lower() in PART_COLUMNS:
             part_of = {i: PARTS.get(cells[row][c].lower(), cells[row][c].lower()) for i, row in known.items()}
             labels.parts = [part_of.get(i, "") for i in range(len(listing))]
-    kept = [c for c, column in enumerate(columns) if column.lower() not in PART_COLUMNS]
     if not kept:
         return
     if isinstance(cells, np.ndarray):
@@ -155,7 +168,7 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
         labels.notes.append(f"{file}: left out, because they have other values than 0, 1 and -1: {some(others)}")
     if kept:
         labels.names = tuple(columns[c] for c in kept)
-        labels.values = np.zeros((len(listing), len(kept)), np.uint8)
+        labels.values = np.full((len(listing), len(kept)), OTHER, np.uint8)
         labels.values[list(known)] = read[:, kept]
 
 

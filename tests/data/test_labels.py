@@ -94,12 +94,26 @@ def test_missing_double_and_unknown_rows_are_named_and_counted(tmp_path):
     rows = ["1.png,1", "1.png,0", "2.png", "9.png,1", "8.png,1"]
     (root / "attributes.csv").write_text("file,red\n" + "\n".join(rows))
     source = Folder(str(root), 8)
-    assert attributes(source) == [[1], [0], [0], [0], [0], [0], [0], [1]]
+    indices = np.arange(8)
+    assert source.labelled(indices).tolist() == [True, *[False] * 6, True]
+    assert source.attributes(indices[source.labelled(indices)]).tolist() == [[1], [1]]
+    with pytest.raises(ValueError, match="an image without labels has no attributes"):
+        source.attributes(indices)
     assert source.describe(0)[-1] == (
-        "attributes.csv: 6 images have no row and count as 0 (2.png, 3.png, 4.png, 5.png, 6.png, ...); "
+        "attributes.csv: 6 images have no row, and metrics of labels leave them out "
+        "(2.png, 3.png, 4.png, 5.png, 6.png, ...); "
         "1 rows are double, and the first counts (1.png); 1 rows have another number of cells (2.png); "
         "1 rows name no image (9.png)"
     )
+
+
+def test_an_image_that_is_in_no_part_is_named(tmp_path):
+    root = pictures(tmp_path, "1.png", "2.png")
+    (root / "list_eval_partition.txt").write_text("1.png 0\n")
+    assert Folder(str(root), 8).describe(0)[-1] == (
+        "list_eval_partition.txt: 1 images have no row, and they are in no part of the set (2.png)"
+    )
+    assert Folder(str(root), 8, split="train").names == ("1.png",)
 
 
 @pytest.mark.parametrize(
