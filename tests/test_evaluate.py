@@ -119,8 +119,50 @@ def test_last_and_best_of_the_checkpoints_kept(workdir, tmp_path, metrics):
     assert last["settings"]["step"] == steps[-1]
     assert best["settings"]["step"] in steps
     assert best["mig"]["mig"]["mean"] >= last["mig"]["mig"]["mean"]
-    for folder in (tmp_path, tmp_path / "evaluate_best"):
-        assert (folder / "content_tracking_changes.png").exists() == ("content_tracking" in metrics)
+    drawn = [(folder / "content_tracking_changes.png").exists() for folder in (tmp_path, tmp_path / "evaluate_best")]
+    assert drawn == ["content_tracking" in metrics, "content_tracking" in metrics and best["settings"]["step"] == 4]
+
+
+ONE_CHECKPOINT_IS_READ = """
+import orbax.checkpoint as ocp
+from cldis_jax import cli, evaluate
+from cldis_jax.evaluation import run
+
+restore, measure = ocp.CheckpointManager.restore, run.measure
+
+def restore_and_print(self, step, **options):
+    print("reads", step)
+    return restore(self, step, **options)
+
+def measure_and_print(context, name):
+    print("measures", context.bundle.step)
+    return {name: {"mean": 0.5, "std": 0.0}}
+
+ocp.CheckpointManager.restore, run.measure = restore_and_print, measure_and_print
+cli.run(evaluate.main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "read", "measured"),
+    [("4", {"4"}, ["4"]), ("last,8,4", {"8", "4"}, ["8", "4"]), ("4,last", {"4", "8"}, ["4", "8"])],
+)
+def test_only_the_checkpoints_that_are_asked_for_are_read_and_each_is_measured_once(
+    workdir, tmp_path, asked, read, measured
+):
+    done = run_python(
+        "-c", ONE_CHECKPOINT_IS_READ, f"--workdir={workdir}", f"--out={tmp_path}", "--metrics=mig", f"--step={asked}"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("reads")} == read
+    assert [line.split()[1] for line in lines if line.startswith("measures")] == measured
+    if asked == "last,8,4":
+        assert "step 8 was measured as evaluate; evaluate_8 is a copy without pictures" in lines
+        for ending in ("json", "csv", "md"):
+            copies = [(tmp_path / f"{stem}.{ending}").read_bytes() for stem in ("evaluate", "evaluate_8")]
+            assert copies[0] == copies[1]
+    assert json.loads((tmp_path / "evaluate.json").read_text())["settings"]["step"] == int(measured[0])
 
 
 def test_the_encoder_is_traced_once_for_several_checkpoints(context, workdir, monkeypatch):
