@@ -120,7 +120,7 @@ def live(workdir: pathlib.Path, kind: str, expected: int, chance: random.Random)
     output = "".join(output)
     resumed = re.search(r"resuming .* at step (\d+)", output)
     resumed = int(resumed[1]) if resumed else None
-    if kind == "full disk" and "\nerror: " not in output:
+    if kind == "full disk" and not re.search("^error: ", output, re.MULTILINE):
         faults.append("no line about the full disk")
     saved = steps(workdir)
     if resumed not in (None, expected):
