@@ -95,7 +95,7 @@ def check_flags() -> None:
     cli.require(WORKDIR)
     registry.check_names(METRICS.value)
     kept = checkpoint.kept_steps(WORKDIR.value)
-    for name in STEP.value:
+    for name in STEP.value or [""]:
         if name == "best":
             run.check_rank(METRICS.value[0])
         elif name != "last" and not (name.isdigit() and int(name) in kept):

@@ -201,6 +201,7 @@ def test_scores_without_flags(context, tmp_path):
 def test_a_missing_or_unranked_step_is_one_clear_line(workdir, tmp_path):
     for arguments, message in (
         ("--step=5", r"checkpoints kept: [4, 8]"),
+        ("--step=", r"--step: '' is not last, best or one of the checkpoints kept: [4, 8]"),
         ("--step=last,best", "must be one of factor_vae"),
     ):
         failed = run_binary(f"--workdir={workdir}", f"--out={tmp_path / 'no'}", "--metrics=z_usage", arguments)
