@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.data import SOURCES
-from cldis_jax.method import diffusion, distillation, feedback, vae_loss
+from cldis_jax.method import distillation, feedback, prediction, vae_loss
+from cldis_jax.models import semantic_encoder
 from cldis_jax.runtime.errors import UserError
 
 CHOICES = {
@@ -16,7 +17,8 @@ CHOICES = {
     "data.source": SOURCES,
     "data.crop": ("center", "d2c"),
     "data.channels": (1, 3),
-    "diffusion.prediction": diffusion.PREDICTIONS,
+    "model.encoder_head": tuple(semantic_encoder.HEADS),
+    "diffusion.prediction": tuple(prediction.PREDICTIONS),
     "vae.capacity_form": tuple(vae_loss.CAPACITY_FORMS),
     "vae.likelihood": tuple(vae_loss.LIKELIHOODS),
     "distillation.form": tuple(distillation.FORMS),
@@ -60,6 +62,7 @@ POSITIVE = (
     "train.clip_norm",
     "feedback.reference",
     "vae.gaussian_std",
+    "diffusion.skip_std",
     "diffusion.beta_start",  # at 0 the first step would add no noise, and I(0) would be infinite
 )
 IN_UNIT_INTERVAL = (

@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of a token; each scalar of z becomes one token
+    config.model.encoder_head = "mean"  # mean: average pool [paper: Diff-AE] | flatten: all positions [choice]
     config.model.standardize_z_sem = False  # initialise E_sem's head so that z_sem has mean 0, variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
     config.model.narrow_groups = False  # True: no group of a single channel [choice]; False: Diff-AE's 32 groups
@@ -51,7 +52,8 @@ def get_config() -> ConfigDict:
 
     config.diffusion = ConfigDict()
     config.diffusion.weight = 1.0  # lambda_diff; 0: no Diff-AE (beta-VAE alone)
-    config.diffusion.prediction = "eps"  # eps [paper: Diff-AE] | v [choice: a short run with eps ignores z]
+    config.diffusion.prediction = "eps"  # eps [paper: Diff-AE] | v | x0: x_0 through a skip connection [choice]
+    config.diffusion.skip_std = 0.1  # x0 only: below this ratio noise / signal the network predicts noise
     config.diffusion.num_steps = 1000
     config.diffusion.beta_start = 1e-4  # linear schedule
     config.diffusion.beta_end = 2e-2

@@ -71,7 +71,7 @@ def small_network(config: ConfigDict) -> None:
     config.data.image_size = 32
     config.data.batch_size = 16
     config.model.patch_size = 4
-    config.model.base_channels = 48  # the number of values in a patch; with fewer, v-prediction cannot copy the noise
+    config.model.base_channels = 48  # the number of values in a patch
     config.model.embed_dim = 64
     config.model.encoder_multipliers = (1, 1)
     config.model.attention_resolutions = (8,)

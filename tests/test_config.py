@@ -74,7 +74,8 @@ def test_presets():
     paper, best = closed_loop.paper(), closed_loop.best()
     assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
     assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
-    assert (best.diffusion.prediction, best.model.conditioning) == ("v", "cross_attention")
+    assert (best.diffusion.prediction, best.model.conditioning) == ("x0", "cross_attention")
+    assert (paper.model.encoder_head, best.model.encoder_head) == ("mean", "flatten")
     assert (best.vae.capacity_form, best.feedback.mode) == ("hinge", "gain")
     assert best.vae.antithetic
     assert best.distillation.weigh_units
@@ -150,7 +151,7 @@ def test_the_command_line_takes_a_size_and_a_preset():
 
 def test_celeba_has_both_presets_with_the_same_network():
     best = celeba.get_config("full,best")
-    assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "v", 32)
+    assert (best.preset, best.diffusion.prediction, best.model.latent_dim) == ("best", "x0", 32)
     assert best.model.channel_multipliers == ffhq128.closed_loop.paper().model.channel_multipliers
     assert celeba.get_config("cpu").preset == "best"
     assert celeba.get_config("cpu,paper").preset == "paper"
@@ -177,7 +178,7 @@ def test_baselines_are_switches():
         ("distillation.form", "l1", "kl, mse, softmax"),
         ("vae.likelihood", "poisson", "bernoulli, gaussian"),
         ("vae.capacity_form", "square", "absolute, hinge"),
-        ("diffusion.prediction", "x0", "eps, v"),
+        ("diffusion.prediction", "x_0", "eps, v, x0"),
         ("model.conditioning", "film", "adagn, cross_attention"),
         ("data.image_size", 20, "can't be halved"),
         ("model.patch_size", 3, "model.patch_size=3"),

@@ -21,7 +21,6 @@ from cldis_jax.data import subset
 from cldis_jax.data.folder import Folder
 from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
-from cldis_jax.method import diffusion
 from cldis_jax.metrics.content_tracking import SPAN
 from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.navigation import results as navigation_results
@@ -535,13 +534,13 @@ def test_another_images_z_is_never_the_same_image(context, monkeypatch):
         seen.append(np.asarray(z))
         return lambda x_t, t: 0 * x_t
 
-    def target(schedule, prediction, images, t, eps):
+    def target(self, images, eps, signal, noise):
         own.append(np.asarray(images).mean((1, 2)))
         return 1 + 0 * eps
 
     monkeypatch.setattr(type(context.bundle), "encode", lambda self, images: np.asarray(images).mean((1, 2)))
     monkeypatch.setattr(type(context.bundle.functions.networks), "denoiser", denoiser)
-    monkeypatch.setattr(diffusion, "prediction_target", target)
+    monkeypatch.setattr(type(context.bundle.functions.prediction), "target", target)
     with jax.disable_jit():
         registry.METRICS["z_usage"].measure(with_settings(context, num_decoded=33, seeds=1))
     right, shuffled = (np.abs(z - image).max(axis=1) for z, image in zip(seen[3:5], own[3:5]))  # of the last batch

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.method import diffusion, train_step, vae_loss
+from cldis_jax.method.prediction import Prediction, prediction_of
 from cldis_jax.runtime import checkpoint
 from cldis_jax.runtime.errors import UserError
 
@@ -29,6 +30,10 @@ class Functions:
         return diffusion.schedule_of(self.config)
 
     @functools.cached_property
+    def prediction(self) -> Prediction:
+        return prediction_of(self.config)
+
+    @functools.cached_property
     def encode(self):
         return jax.jit(self.networks.encode_semantic)
 
@@ -44,7 +49,7 @@ class Functions:
         return jax.jit(decode)
 
     def output(self, params, x_t: jax.Array, t: jax.Array, z: jax.Array) -> jax.Array:
-        """The output of the U-Net, eps or v."""
+        """The output of the U-Net; see `prediction`."""
         return self.networks.denoiser(params, z)(x_t, t)
 
     @functools.cached_property
@@ -52,9 +57,9 @@ class Functions:
         """(params, x0, z, key) -> L_diff of each image [B], at random t and eps."""
 
         def error(params, x0, z, key):
-            prediction = self.config.diffusion.prediction
-            noised = diffusion.forward_process(self.schedule, prediction, x0, *jax.random.split(key))
-            return diffusion.squared_error(self.networks.denoiser(params, z), noised).mean(axis=(1, 2, 3))
+            noised = diffusion.forward_process(self.schedule, x0, *jax.random.split(key))
+            denoise = self.networks.denoiser(params, z)
+            return diffusion.squared_error(denoise, self.prediction, noised).mean(axis=(1, 2, 3))
 
         return jax.jit(error)
 
@@ -65,13 +70,13 @@ class Functions:
                 diffusion.per_sample(table, t, x_t.ndim) for table in (self.schedule.signal, self.schedule.noise)
             )
             output = self.output(params, x_t, t, z)
-            return diffusion.predict_eps(self.config.diffusion.prediction, output, x_t, signal, noise)
+            return self.prediction.eps(output, x_t, signal, noise)
 
         return jax.jit(predict)
 
     def _ddim(self, chain):
         def run(params, tables, x, z):
-            return chain(lambda x_t, t: self.output(params, x_t, t, z), self.config.diffusion.prediction, tables, x)
+            return chain(lambda x_t, t: self.output(params, x_t, t, z), self.prediction, tables, x)
 
         return jax.jit(run)
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from cldis_jax.method import closed_loop, diffusion
 from cldis_jax.method.closed_loop import LoopOutput, random_keys
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
+from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
 
@@ -32,11 +33,11 @@ def diffae_loss(
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_diff L_diff. The arguments are those of `closed_loop_loss`."""
-    schedule, keys = diffusion.schedule_of(config), random_keys(key)
-    noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
+    schedule, prediction, keys = diffusion.schedule_of(config), prediction_of(config), random_keys(key)
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
     z_sem = networks.encode_semantic(params, x0)
     denoise = networks.denoiser(params, z_sem, dropout=keys["dropout"])
-    error = diffusion.squared_error(denoise, noised).mean(axis=(1, 2, 3))  # [B]
+    error = diffusion.squared_error(denoise, prediction, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
     loss = config.diffusion.weight * L_diff
     signals = measure(config, schedule, networks, params, z_sem, error, noised, step)
@@ -54,7 +55,7 @@ def beta_vae_loss(
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_vae L_vae. The arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
-    noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
     q = posterior(networks, params, vae_input(config, noised), keys["z"])
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, noised.t))
     loss = config.vae.weight * L_vae

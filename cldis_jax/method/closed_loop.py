@@ -20,6 +20,7 @@ from cldis_jax.method import diffusion
 from cldis_jax.method.distillation import distillation_loss, distillation_weight
 from cldis_jax.method.exchange import exchange
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
+from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
 
@@ -50,10 +51,10 @@ def closed_loop_loss(
       step: the optimiser step [].
       key: this step's random key.
     """
-    schedule, keys = diffusion.schedule_of(config), random_keys(key)
+    schedule, prediction, keys = diffusion.schedule_of(config), prediction_of(config), random_keys(key)
 
     # The forward process: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t uniform.
-    noised = diffusion.forward_process(schedule, config.diffusion.prediction, x0, keys["t"], keys["eps"])
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
 
     # The two codes: z_sem = E_sem(x_0), and z_disen ~ q_phi(z|x) = N(mu, sigma^2).
     z_sem = networks.encode_semantic(params, x0)
@@ -62,7 +63,7 @@ def closed_loop_loss(
     # 1. L_diff = || target - denoiser(x_t, t, z) ||^2. z is z_sem [paper]; options of `exchange` change it.
     z = exchange(config, z_sem, q.sample, step, keys["swap"])
     denoise = networks.denoiser(params, z, dropout=keys["dropout"])
-    error = diffusion.squared_error(denoise, noised).mean(axis=(1, 2, 3))  # [B]
+    error = diffusion.squared_error(denoise, prediction, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
     signals = measure(config, schedule, networks, params, z, error, noised, step)
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-PREDICTIONS = ("eps", "v")
+from cldis_jax.method.prediction import Prediction
+
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [B, H, W, C], t [B]) -> network output [B, H, W, C]
 
 
@@ -67,50 +68,42 @@ def q_sample(schedule: Schedule, x0: jax.Array, t: jax.Array, eps: jax.Array) ->
     return per_sample(schedule.signal, t, x0.ndim) * x0 + per_sample(schedule.noise, t, x0.ndim) * eps
 
 
+# --- The forward process and the errors of a denoiser ---
+
+
 class Noised(NamedTuple):
     """A batch of images after the forward process."""
 
     x0: jax.Array  # [B, ...]
     t: jax.Array  # int32 [B]
     x_t: jax.Array  # [B, ...]
-    target: jax.Array  # the output that the network learns [B, ...]
+    signal: jax.Array  # [B, 1, ..., 1]
+    noise: jax.Array  # [B, 1, ..., 1]
+    eps: jax.Array  # [B, ...]
 
 
-def forward_process(schedule: Schedule, prediction: str, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
-    """Draws t uniformly and x_t ~ q(x_t | x_0) for images x0 [B, ...]; adds the target of `prediction`."""
+def forward_process(schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
+    """Draws t uniformly and x_t ~ q(x_t | x_0) for images x0 [B, ...]."""
     t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
-    return Noised(x0, t, q_sample(schedule, x0, t, eps), prediction_target(schedule, prediction, x0, t, eps))
+    signal, noise = (per_sample(table, t, x0.ndim) for table in (schedule.signal, schedule.noise))
+    return Noised(x0, t, signal * x0 + noise * eps, signal, noise, eps)
 
 
-def prediction_target(schedule: Schedule, prediction: str, x0: jax.Array, t: jax.Array, eps: jax.Array) -> jax.Array:
-    """The network's target: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0."""
-    if prediction == "eps":
-        return eps
-    return per_sample(schedule.signal, t, x0.ndim) * eps - per_sample(schedule.noise, t, x0.ndim) * x0
+def squared_error(denoise: Denoiser, prediction: Prediction, noised: Noised) -> jax.Array:
+    """Weighted squared error of the network's output at each pixel [B, ...]. Its mean is L_diff."""
+    signal, noise = noised.signal, noised.noise
+    error = denoise(noised.x_t, noised.t) - prediction.target(noised.x0, noised.eps, signal, noise)
+    return prediction.weight(signal, noise) * jnp.square(error)
 
 
-def squared_error(denoise: Denoiser, noised: Noised) -> jax.Array:
-    """Squared error of the network's output at each pixel [B, ...], in the units of its prediction."""
-    return jnp.square(denoise(noised.x_t, noised.t) - noised.target)
+def x0_squared_error(denoise: Denoiser, prediction: Prediction, noised: Noised) -> jax.Array:
+    """Squared error of the estimate of x_0 at each pixel [B, ...], clipped to [-1, 1] as in the sampler.
 
-
-def predict_x0(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
-    """x_0 from the network's output; `signal` and `noise` broadcast against x_t."""
-    if prediction == "eps":
-        return (x_t - noise * output) / signal
-    return signal * x_t - noise * output
-
-
-def predict_eps(prediction: str, output: jax.Array, x_t: jax.Array, signal, noise) -> jax.Array:
-    """eps from the network's output; `signal` and `noise` broadcast against x_t."""
-    return output if prediction == "eps" else signal * output + noise * x_t
-
-
-def x0_error(schedule: Schedule, prediction: str, error: jax.Array, t: jax.Array) -> jax.Array:
-    """Squared error in x_0 [B] from the squared error [B] in the network's own units at t [B]."""
-    scale = (1 - schedule.alpha_bar) / (schedule.alpha_bar if prediction == "eps" else 1.0)
-    return jnp.asarray(scale, jnp.float32)[t] * error
+    It has the same value for every prediction of the same denoiser.
+    """
+    x0 = prediction.x0(denoise(noised.x_t, noised.t), noised.x_t, noised.signal, noised.noise)
+    return jnp.square(jnp.clip(x0, -1, 1) - noised.x0)
 
 
 # --- DDIM ---
@@ -178,11 +171,11 @@ def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", le
 
 
 def denoised(
-    denoise: Denoiser, prediction: str, x_t: jax.Array, row: DDIMTables, clip: bool = True
+    denoise: Denoiser, prediction: Prediction, x_t: jax.Array, row: DDIMTables, clip: bool = True
 ) -> tuple[jax.Array, jax.Array]:
     """(x_0, eps) at one row. As in Diff-AE, x_0 is clipped to [-1, 1], and eps is computed from the clipped x_0."""
     output = denoise(x_t, jnp.full(x_t.shape[:1], row.t))
-    x0 = predict_x0(prediction, output, x_t, row.signal, row.noise)
+    x0 = prediction.x0(output, x_t, row.signal, row.noise)
     if clip:
         x0 = jnp.clip(x0, -1.0, 1.0)
     return x0, (x_t - row.signal * x0) / row.noise
@@ -207,7 +200,14 @@ def _chain(denoise, prediction, tables, x, *, reverse, clip, remat=False, unroll
 
 
 def ddim_decode(
-    denoise: Denoiser, prediction: str, tables: DDIMTables, x_T: jax.Array, *, clip=True, remat=False, unroll=False
+    denoise: Denoiser,
+    prediction: Prediction,
+    tables: DDIMTables,
+    x_T: jax.Array,
+    *,
+    clip=True,
+    remat=False,
+    unroll=False,
 ) -> jax.Array:
     """x_T -> x_0 by deterministic DDIM (eta = 0) [Song et al. 2021, eq. 12], as one `lax.scan`.
 
@@ -218,6 +218,8 @@ def ddim_decode(
     return _chain(denoise, prediction, tables, x_T, reverse=True, clip=clip, remat=remat, unroll=unroll)
 
 
-def ddim_encode(denoise: Denoiser, prediction: str, tables: DDIMTables, x_0: jax.Array, *, clip=True) -> jax.Array:
+def ddim_encode(
+    denoise: Denoiser, prediction: Prediction, tables: DDIMTables, x_0: jax.Array, *, clip=True
+) -> jax.Array:
     """x_0 -> x_T by DDIM run backwards, Diff-AE's stochastic encoder [eq. 8]. The last row ends at alpha_bar = 0."""
     return _chain(denoise, prediction, tables, x_0, reverse=False, clip=clip)

@@ -12,6 +12,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.method import diffusion
+from cldis_jax.method.prediction import Prediction, prediction_of
 from cldis_jax.models import Networks
 
 
@@ -30,7 +31,7 @@ class Signals:
     """Measurements of the denoiser on one batch."""
 
     progress: jax.Array  # share of the information that the denoiser recovers along the reverse process []
-    gain: jax.Array  # log(L_diff with z shuffled in the batch / L_diff with the right z) []; NaN: not measured
+    gain: jax.Array  # log(error with z shuffled in the batch / error with the right z) []; NaN: not measured
     zero_gain: jax.Array  # the same with z = 0 instead of the shuffled z []
 
 
@@ -124,24 +125,28 @@ def measure(
     noised: diffusion.Noised,
     step: jax.Array,
 ) -> Signals:
-    """The signals of a batch. They have no gradient.
+    """The signals of a batch. They have no gradient, and they do not depend on what the network predicts.
+
+    The gains compare squared errors in x_0. At a large t, where x_t shows little of the image, these errors are large:
+    there z matters most.
 
     Args:
       z: the code that conditions the denoiser [B, d].
-      error: the squared error of the denoiser with this code, averaged over pixels [B].
+      error: L_diff of each image with this code [B].
     """
     params, z, error = jax.lax.stop_gradient((params, z, error))
-    progress = recovered_information(config, schedule, error, noised.x0, noised.t)
+    prediction = prediction_of(config)
+    progress = recovered_information(schedule, prediction, error, noised.x0, noised.t)
 
     # The gains take three passes of the denoiser on part of the batch, every `feedback.every` steps; else they are NaN.
     z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
-    def loss(z):
-        return diffusion.squared_error(networks.denoiser(params, z), part).mean()
+    def error_with(z):
+        return diffusion.x0_squared_error(networks.denoiser(params, z), prediction, part).mean()
 
     def probe():
-        right = loss(z)
-        return jnp.log(loss(jnp.roll(z, 1, axis=0)) / right), jnp.log(loss(jnp.zeros_like(z)) / right)
+        right = error_with(z)
+        return jnp.log(error_with(jnp.roll(z, 1, axis=0)) / right), jnp.log(error_with(jnp.zeros_like(z)) / right)
 
     unmeasured = jnp.float32(jnp.nan)
     gains = jax.lax.cond(step % config.feedback.every == 0, probe, lambda: (unmeasured, unmeasured))
@@ -149,7 +154,7 @@ def measure(
 
 
 def recovered_information(
-    config: ConfigDict, schedule: diffusion.Schedule, error: jax.Array, x0: jax.Array, t: jax.Array
+    schedule: diffusion.Schedule, prediction: Prediction, error: jax.Array, x0: jax.Array, t: jax.Array
 ) -> jax.Array:
     """The share of information that the denoiser recovers along the reverse process [].
 
@@ -159,7 +164,7 @@ def recovered_information(
     share with weights dI = d 1/2 log(1 + s snr), estimated from the timesteps of the batch.
 
     Args:
-      error: squared error in the units of the prediction, averaged over pixels [B].
+      error: L_diff of each image [B].
       x0, t: the images [B, ...] and their timesteps [B].
     """
     second_moment = jnp.square(x0).mean()
@@ -167,6 +172,7 @@ def recovered_information(
     information = 0.5 * jnp.log1p(second_moment * snr)  # [T], decreasing in t
     d_information = -jnp.diff(information, append=0.0)  # [T], information added by the step t + 1 -> t
     linear_error = second_moment / (1 + second_moment * snr[t])
-    share = 1 - diffusion.x0_error(schedule, config.diffusion.prediction, error, t) / linear_error
+    signal, noise = jnp.asarray(schedule.signal)[t], jnp.asarray(schedule.noise)[t]
+    share = 1 - prediction.x0_error(error, signal, noise) / linear_error
     weight = d_information[t] * schedule.num_steps / information[0]
     return (weight * share).mean()

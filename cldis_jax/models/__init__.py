@@ -139,7 +139,7 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
             **shared,
         )
         semantic_encoder = SemanticEncoder(
-            latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), **shared
+            latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), head=m.encoder_head, **shared
         )
     if vae.weight > 0:
         beta_vae = BetaVAE(data.image_size, data.channels, m.latent_dim, vae.base_channels, vae.hidden_dim, dtype)

@@ -1,4 +1,4 @@
-"""E_sem of Diff-AE: the first half of a U-Net, with one convolution per block, average-pooled to z_sem."""
+"""E_sem of Diff-AE: the first half of a U-Net, with one convolution per block, and a head that gives z_sem."""
 
 import functools
 from typing import Any
@@ -9,16 +9,22 @@ import jax.numpy as jnp
 
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
 
+HEADS = ("mean", "flatten")
+HIDDEN_DIM = 256  # of the head `flatten`
+
 
 class SemanticEncoder(nn.Module):
     """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded [Preechakul et al. 2022].
 
+    The head `mean` averages the features over all positions, as Diff-AE does. The head `flatten` keeps the positions
+    and has a hidden layer: in a small network the average loses shape, scale and orientation.
     Layer names: `level_{i}_block_{j}`, followed by `level_{i}_attention_{j}`; `level_{i}_down`; `middle_block_{0,1}`.
     """
 
     latent_dim: int
     base_channels: int
     channel_multipliers: tuple[int, ...]
+    head: str = "mean"  # of HEADS
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
     num_heads: int = 1
@@ -46,7 +52,11 @@ class SemanticEncoder(nn.Module):
         h = block(features, name="middle_block_0")(h)
         h = attention(name="middle_attention")(h)
         h = block(features, name="middle_block_1")(h)
-        h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h)).mean(axis=(1, 2))
+        h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h))
+        if self.head == "mean":
+            h = h.mean(axis=(1, 2))
+        else:
+            h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
 
 

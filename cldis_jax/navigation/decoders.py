@@ -41,7 +41,7 @@ def check_decoder(config: ConfigDict, bundle: api.Bundle) -> None:
 
 def make_decoder(config: ConfigDict, functions: api.Functions) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
     """`decode(params, z, x_T)` -> images, differentiable in z: few-step DDIM, one prediction of x_0, or the VAE's."""
-    prediction, schedule = functions.config.diffusion.prediction, functions.schedule
+    prediction, schedule = functions.prediction, functions.schedule
 
     def ddim(params, z, x_T):
         tables = diffusion.ddim_tables(schedule, config.decode_steps)
@@ -53,7 +53,7 @@ def make_decoder(config: ConfigDict, functions: api.Functions) -> Callable[[Any,
     def x0(params, z, x_T):
         t = config.noise_level
         output = functions.output(params, x_T, jnp.full(x_T.shape[:1], t), z)
-        return diffusion.predict_x0(prediction, output, x_T, schedule.signal[t], schedule.noise[t])
+        return prediction.x0(output, x_T, schedule.signal[t], schedule.noise[t])
 
     def vae(params, z, x_T):
         return functions.decode_vae(params, z)

@@ -15,6 +15,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.method import diffusion
+from cldis_jax.method.prediction import PredictEps
 from cldis_jax.models.latent_mlp import LatentMLP
 from cldis_jax.runtime.errors import UserError
 
@@ -141,7 +142,7 @@ class LatentPrior:
 
         def decode(averages, tables, z_T):
             z = diffusion.ddim_decode(
-                lambda z_t, t: mlp.apply({"params": averages.params}, z_t, t), "eps", tables, z_T, clip=False
+                lambda z_t, t: mlp.apply({"params": averages.params}, z_t, t), PredictEps(), tables, z_T, clip=False
             )
             return z * averages.std[None] + averages.mean[None]
 

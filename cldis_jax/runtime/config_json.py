@@ -27,7 +27,12 @@ FREE_FIELDS = (
 # Fields of earlier versions that no longer exist -> the value at which they had no effect.
 RETIRED: dict[str, Any] = {"vae.warmup_steps": 0}
 # Fields that earlier versions did not have -> the value at which a run is computed as it was then.
-ADDED: dict[str, Any] = {"data.split": "", "data.cache": "auto"}
+ADDED: dict[str, Any] = {
+    "data.split": "",
+    "data.cache": "auto",
+    "diffusion.skip_std": 0.1,
+    "model.encoder_head": "mean",
+}
 LAST_TO_READ_RETIRED = "5a9559b"  # the last commit that has them
 
 

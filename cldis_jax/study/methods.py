@@ -7,7 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cldis_jax.configs import beta_vae, scenes
-from cldis_jax.method import distillation, feedback
+from cldis_jax.method import distillation, feedback, prediction
+from cldis_jax.models import semantic_encoder
 from cldis_jax.runtime.config_json import flatten
 
 CONDITIONINGS = {"cross_attention": "cross-attention", "adagn": "AdaGN"}
@@ -97,6 +98,8 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
             if mode not in feedback.OPEN_LOOP_MODES
         ),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
+        *((f"prediction {kind}", {"diffusion.prediction": kind}) for kind in prediction.PREDICTIONS),
+        *((f"head {head}", {"model.encoder_head": head}) for head in semantic_encoder.HEADS),
         *((f"L_dt {form}", distilled(config, form)) for form in distillation.FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),

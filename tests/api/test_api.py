@@ -85,13 +85,13 @@ def test_inferred_noise_decodes_to_the_image(bundle, images):
         errors.append(float(jnp.abs(bundle.decode(x_T, z, num_steps) - images).mean()))
     random_x_T = jax.random.normal(jax.random.key(0), images.shape)
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] < 0.1 * float(jnp.abs(bundle.decode(random_x_T, z, 250) - images).mean())
+    assert errors[2] < 0.2 * float(jnp.abs(bundle.decode(random_x_T, z, 250) - images).mean())
 
 
 def test_padded_tables_give_equal_results(bundle, images):
     z = bundle.encode(images)
     x_T = jax.random.normal(jax.random.key(1), images.shape)
-    params, prediction = bundle.ema.params, bundle.config.diffusion.prediction
+    params, prediction = bundle.ema.params, bundle.functions.prediction
     exact = diffusion.ddim_decode(
         lambda x_t, t: bundle.functions.output(params, x_t, t, z),
         prediction,
@@ -102,16 +102,15 @@ def test_padded_tables_give_equal_results(bundle, images):
 
 
 def test_predict_is_eps_for_every_prediction(bundle, images):
-    """The tiny config learns v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0.
-
-    Therefore eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.
-    """
-    assert bundle.config.diffusion.prediction == "v"
+    """The tiny config learns F, where x_0 = c x_t / sqrt(alpha_bar) + (1 - c) F; eps follows from x_0."""
+    assert (bundle.config.diffusion.prediction, bundle.config.diffusion.skip_std) == ("x0", 0.1)
     z, t = bundle.encode(images), np.array([3, 800])
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))[t].reshape(-1, 1, 1, 1)
-    v = bundle.functions.output(bundle.ema.params, images, jnp.asarray(t), z)
-    expected = np.sqrt(alpha_bar) * np.asarray(v) + np.sqrt(1 - alpha_bar) * images
-    np.testing.assert_allclose(bundle.predict(images, jnp.asarray(t), z), expected, atol=1e-5)
+    output = bundle.functions.output(bundle.ema.params, images, jnp.asarray(t), z)
+    c = 0.1**2 / (0.1**2 + (1 - alpha_bar) / alpha_bar)
+    x0 = c * images / np.sqrt(alpha_bar) + (1 - c) * np.asarray(output)
+    expected = (images - np.sqrt(alpha_bar) * x0) / np.sqrt(1 - alpha_bar)
+    np.testing.assert_allclose(bundle.predict(images, jnp.asarray(t), z), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_z_reaches_the_images(bundle, images):

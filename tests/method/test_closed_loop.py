@@ -7,6 +7,7 @@ import pytest
 
 from cldis_jax.configs import default
 from cldis_jax.method import baselines, closed_loop, diffusion, feedback, vae_loss
+from cldis_jax.method.prediction import prediction_of
 from tests.method.stand_ins import KEY, LATENT, NETWORKS, PARAMS, X0
 
 
@@ -36,14 +37,20 @@ def noised(config):
     return t, np.asarray(eps), np.sqrt(alpha_bar) * np.asarray(X0) + np.sqrt(1 - alpha_bar) * np.asarray(eps), alpha_bar
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_L_diff(config, prediction):
     config.diffusion.prediction = prediction
     _, output, _ = run(config)
     _, eps, x_t, alpha_bar = noised(config)
-    z = np.asarray(X0).mean(axis=(1, 2, 3), keepdims=True) * (1 - 2 + 3) / 3
-    target = eps if prediction == "eps" else np.sqrt(alpha_bar) * eps - np.sqrt(1 - alpha_bar) * np.asarray(X0)
-    expected = np.square(0.5 * x_t + z - target).mean()
+    x0 = np.asarray(X0)
+    found = 0.5 * x_t + x0.mean(axis=(1, 2, 3), keepdims=True) * (1 - 2 + 3) / 3
+    c = 0.1**2 / (0.1**2 + (1 - alpha_bar) / alpha_bar)
+    error = {
+        "eps": found - eps,
+        "v": found - (np.sqrt(alpha_bar) * eps - np.sqrt(1 - alpha_bar) * x0),
+        "x0": (c * x_t / np.sqrt(alpha_bar) + (1 - c) * found - x0) / np.sqrt(1 - alpha_bar),
+    }
+    expected = np.square(error[prediction]).mean()
     np.testing.assert_allclose(output.scalars["L_diff"], expected, rtol=1e-4)
 
 
@@ -232,14 +239,15 @@ def share_over_all_timesteps(prediction, x0_of_x_t, second_moment=0.25):
     signal, noise = (diffusion.per_sample(table, t, 4) for table in (schedule.signal, schedule.noise))
     x_t = signal * x0 + noise * eps
     predicted = x0_of_x_t(x0, x_t, signal, noise)
+    error = jnp.square(predicted - x0) / noise**2  # in x_0; the units of L_diff for v and x0
     if prediction == "eps":
         error = jnp.square((x_t - signal * predicted) / noise - eps)
-    else:
-        error = jnp.square((signal * x_t - predicted) / noise - (signal * eps - noise * x0))
-    return float(feedback.recovered_information(config, schedule, error.mean(axis=(1, 2, 3)), jnp.asarray(x0), t))
+    return float(
+        feedback.recovered_information(schedule, prediction_of(config), error.mean(axis=(1, 2, 3)), jnp.asarray(x0), t)
+    )
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_progress_is_0_for_a_linear_and_1_for_a_perfect_denoiser(prediction):
     def linear(x0, x_t, signal, noise):  # the best linear denoiser
         return signal * 0.25 / (signal**2 * 0.25 + noise**2) * x_t
@@ -256,11 +264,13 @@ def test_progress_is_0_for_a_linear_and_1_for_a_perfect_denoiser(prediction):
 def test_gain_is_the_log_ratio_and_only_measured_when_due(config):
     config.feedback.every = 4
     _, output, _ = run(config, step=0)
-    _, eps, x_t, _ = noised(config)
+    t, _, x_t, _ = noised(config)
+    alpha_bar = diffusion.schedule_of(config).alpha_bar[np.asarray(t)].reshape(-1, 1, 1, 1)
     z = np.asarray(X0).mean(axis=(1, 2, 3)).reshape(-1, 1, 1, 1) * 2 / 3
 
-    def loss(z):
-        return np.square(0.5 * x_t + z - eps).mean()
+    def loss(z):  # the squared error of the clipped estimate of x_0
+        x0 = (x_t - np.sqrt(1 - alpha_bar) * (0.5 * x_t + z)) / np.sqrt(alpha_bar)
+        return np.square(np.clip(x0, -1, 1) - np.asarray(X0)).mean()
 
     np.testing.assert_allclose(output.signals.gain, np.log(loss(np.roll(z, 1, axis=0)) / loss(z)), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(output.signals.zero_gain, np.log(loss(0 * z) / loss(z)), rtol=1e-3, atol=1e-5)

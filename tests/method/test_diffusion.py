@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from cldis_jax.method import diffusion
+from cldis_jax.method.prediction import PredictEps, PredictV, PredictX0
 
 SCHEDULE = diffusion.linear_schedule(1000, 1e-4, 2e-2)
+EPS, V = PredictEps(), PredictV()
 
 
 def test_published_constants():
@@ -29,31 +31,6 @@ def test_q_sample_moments():
     x_t = diffusion.q_sample(SCHEDULE, x0, jnp.full(4000, 500), eps)
     np.testing.assert_allclose(x_t.mean(), np.sqrt(SCHEDULE.alpha_bar[500]), atol=0.02)
     np.testing.assert_allclose(x_t.var(), 1 - SCHEDULE.alpha_bar[500], atol=0.03)
-
-
-@pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_x0_and_eps_follow_from_the_targets(prediction):
-    x0, eps = jax.random.normal(jax.random.key(1), (2, 5, 4, 4, 1))
-    t = jnp.array([0, 10, 300, 700, 999])
-    x_t = diffusion.q_sample(SCHEDULE, x0, t, eps)
-    target = diffusion.prediction_target(SCHEDULE, prediction, x0, t, eps)
-    signal, noise = (diffusion.per_sample(table, t, 4) for table in (SCHEDULE.signal, SCHEDULE.noise))
-    np.testing.assert_allclose(diffusion.predict_x0(prediction, target, x_t, signal, noise), x0, atol=2e-3)
-    np.testing.assert_allclose(diffusion.predict_eps(prediction, target, x_t, signal, noise), eps, atol=1e-5)
-
-
-@pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_x0_error_is_the_error_in_x0(prediction):
-    x0, eps, wrong = jax.random.normal(jax.random.key(2), (3, 4, 4, 4, 1))
-    t = jnp.array([5, 100, 500, 900])
-    x_t = diffusion.q_sample(SCHEDULE, x0, t, eps)
-    target = diffusion.prediction_target(SCHEDULE, prediction, x0, t, eps)
-    output = target + 0.1 * wrong
-    signal, noise = (diffusion.per_sample(table, t, 4) for table in (SCHEDULE.signal, SCHEDULE.noise))
-    predicted = diffusion.predict_x0(prediction, output, x_t, signal, noise)
-    expected = np.square(predicted - x0).mean(axis=(1, 2, 3))
-    error = jnp.square(output - target).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(diffusion.x0_error(SCHEDULE, prediction, error, t), expected, rtol=1e-2)
 
 
 def test_original_spacing_index_by_index():
@@ -88,19 +65,18 @@ def test_any_number_of_steps():
 
 
 def gaussian_denoiser(mean, std, prediction):
-    """The exact denoiser of pixels x_0 ~ N(mean, std^2): E[x_0 | x_t] in closed form."""
+    """The exact denoiser of pixels x_0 ~ N(mean, std^2): E[x_0 | x_t] in closed form, as the output of `prediction`."""
 
     def denoise(x_t, t):
         signal, noise = (diffusion.per_sample(table, t, 4) for table in (SCHEDULE.signal, SCHEDULE.noise))
         gain = signal * std**2 / (signal**2 * std**2 + noise**2)
         x0 = mean + gain * (x_t - signal * mean)
-        eps = (x_t - signal * x0) / noise
-        return eps if prediction == "eps" else signal * eps - noise * x0
+        return prediction.target(x0, (x_t - signal * x0) / noise, signal, noise)
 
     return denoise
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("prediction", [EPS, V, PredictX0(0.1)])
 def test_ddim_follows_the_probability_flow_of_a_gaussian(prediction):
     """For Gaussian data and many steps the flow maps x_T to mean + std x_T."""
     mean, std = 0.1, 0.2
@@ -110,14 +86,15 @@ def test_ddim_follows_the_probability_flow_of_a_gaussian(prediction):
     np.testing.assert_allclose(x_0, np.clip(mean + std * x_T, -1, 1), atol=0.02)
 
 
-def test_encode_then_decode_returns_the_image():
+@pytest.mark.parametrize("prediction", [EPS, PredictX0(0.1)])
+def test_encode_then_decode_returns_the_image(prediction):
     x_0 = 0.1 + 0.2 * jax.random.normal(jax.random.key(4), (2, 4, 4, 1)).clip(-2, 2)
-    denoise = gaussian_denoiser(0.1, 0.2, "eps")
+    denoise = gaussian_denoiser(0.1, 0.2, prediction)
     errors = []
     for steps in (20, 100, 500):
         tables = diffusion.ddim_tables(SCHEDULE, steps)
-        x_T = diffusion.ddim_encode(denoise, "eps", tables, x_0)
-        errors.append(float(jnp.abs(diffusion.ddim_decode(denoise, "eps", tables, x_T) - x_0).max()))
+        x_T = diffusion.ddim_encode(denoise, prediction, tables, x_0)
+        errors.append(float(jnp.abs(diffusion.ddim_decode(denoise, prediction, tables, x_T) - x_0).max()))
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.02
 
@@ -145,7 +122,7 @@ def test_decode_equals_a_float64_loop():
     def denoise(x, t):
         return 0.6 * x + 0.1 * jnp.sin(0.01 * t)[:, None, None, None]
 
-    x_0 = diffusion.ddim_decode(denoise, "eps", tables, x_T)
+    x_0 = diffusion.ddim_decode(denoise, EPS, tables, x_T)
     np.testing.assert_allclose(x_0, reference_decode(output, x_T, 20), atol=1e-4)
 
 
@@ -155,14 +132,12 @@ def test_padded_tables_give_equal_results_without_retracing():
     @jax.jit
     def decode(tables, x_T):
         traces.append(1)
-        return diffusion.ddim_decode(gaussian_denoiser(0.0, 0.3, "v"), "v", tables, x_T)
+        return diffusion.ddim_decode(gaussian_denoiser(0.0, 0.3, V), V, tables, x_T)
 
     x_T = jax.random.normal(jax.random.key(5), (1, 4, 4, 1))
     for steps in (5, 20, 37):
         padded = decode(diffusion.ddim_tables(SCHEDULE, steps, length=64), x_T)
-        exact = diffusion.ddim_decode(
-            gaussian_denoiser(0.0, 0.3, "v"), "v", diffusion.ddim_tables(SCHEDULE, steps), x_T
-        )
+        exact = diffusion.ddim_decode(gaussian_denoiser(0.0, 0.3, V), V, diffusion.ddim_tables(SCHEDULE, steps), x_T)
         np.testing.assert_allclose(padded, exact, atol=1e-5)
     assert len(traces) == 1
     with pytest.raises(ValueError, match="can't hold"):
@@ -174,7 +149,7 @@ def test_gradient_through_the_chain_with_rematerialisation():
     x_T = jax.random.normal(jax.random.key(6), (1, 4, 4, 1))
 
     def total(mean, **how):
-        return diffusion.ddim_decode(gaussian_denoiser(mean, 0.2, "eps"), "eps", tables, x_T, **how).sum()
+        return diffusion.ddim_decode(gaussian_denoiser(mean, 0.2, EPS), EPS, tables, x_T, **how).sum()
 
     gradients = [jax.grad(total)(0.1, **how) for how in ({}, {"remat": True}, {"remat": True, "unroll": True})]
     np.testing.assert_allclose(gradients[1:], gradients[0], rtol=1e-5)

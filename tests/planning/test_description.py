@@ -75,7 +75,7 @@ def test_differences_name_both_values_and_the_reason():
 
 def test_differences_against_the_other_preset():
     rows = {row["field"]: row for row in description.differences(celeba.get_config(), "best")}
-    assert (rows["diffusion.prediction"]["preset"], rows["diffusion.prediction"]["config"]) == ("v", "eps")
+    assert (rows["diffusion.prediction"]["preset"], rows["diffusion.prediction"]["config"]) == ("x0", "eps")
     assert rows["vae.weight"]["config"] == 1.0
     assert rows["vae.weight"]["preset"] == pytest.approx(1 / (64 * 64 * 3))
     text = description.differences_table(list(rows.values()), "best")
