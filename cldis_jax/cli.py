@@ -117,6 +117,15 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _join_processes() -> None:
+    """Join the processes that the flags ask for, if they do, before anything touches a device."""
+    if not (DISTRIBUTED.value or COORDINATOR.value):
+        for flag in (NUM_PROCESSES, PROCESS_ID):
+            if flag.value is not None:
+                raise UserError(
+                    f"--{flag.name}={flag.value} needs --coordinator=HOST:PORT of process 0, or --distributed where a "
+                    "launcher gives it"
+                )
+        return
     try:
         jax.distributed.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     except ValueError as error:  # JAX raises it for wrong flags
@@ -169,8 +178,7 @@ def run(main: Callable[[], None]) -> None:
         logging.get_absl_handler().addFilter(_is_for_users)
         sys.unraisablehook = _unraisable
         try:
-            if DISTRIBUTED.value or COORDINATOR.value:  # before anything touches a device
-                _join_processes()
+            _join_processes()
             main()
             sys.stdout.flush()
         except BrokenPipeError:

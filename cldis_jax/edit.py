@@ -6,8 +6,9 @@ r"""Edit your own images through a trained model.
     python -m cldis_jax.edit --workdir=DIR --images=PHOTOS --out=OUT --reconstruct
 
 Shifts are in standard deviations of z over the training data, along its dimensions or, with
---directions=DIR/navigation/directions.npz, along directions that `cldis_jax.navigate` found. Images may have any size
-and mode. Results are pictures of the model's size in OUT, named after the input; they never replace an input.
+--directions=DIR/navigation/directions.npz, along directions that `cldis_jax.navigate` found. PHOTOS is a folder
+or a zip file of images of any size and mode; `photos.zip/a.jpg` is one of a zip file. Results are pictures of the
+model's size in OUT, named after the input; they never replace an input.
 """
 
 import sys
@@ -21,7 +22,7 @@ from cldis_jax.navigation.results import Directions
 from cldis_jax.runtime import report
 
 WORKDIR = cli.define_workdir()
-IMAGES = flags.DEFINE_string("images", None, "image files, separated by commas, or a folder of them")
+IMAGES = flags.DEFINE_string("images", None, "images, folders or zip files of them, separated by commas")
 OUT = flags.DEFINE_string("out", None, "folder that receives the pictures")
 TRAVERSE = flags.DEFINE_string("traverse", "", "all, or dimensions (directions) such as 3,7; writes a grid an image")
 SET = flags.DEFINE_string("set", "", "shifts such as 3=+2.0,7=-1; writes one edited picture an image")

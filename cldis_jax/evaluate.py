@@ -96,7 +96,7 @@ def check_flags() -> None:
     cli.require(WORKDIR)
     registry.check_names(METRICS.value)
     kept = checkpoint.kept_steps(WORKDIR.value)
-    for name in STEP.value:
+    for name in STEP.value or [""]:
         if name == "best":
             run.check_rank(METRICS.value[0])
         elif name != "last" and not (name.isdigit() and int(name) in kept):
@@ -105,19 +105,30 @@ def check_flags() -> None:
 
 def main() -> None:
     check_flags()
-    newest = cli.load()
-    settings = settings_of(newest)
-    failed = []
+    first = STEP.value[0]
+    loaded = cli.load(int(first) if first.isdigit() else None)
+    settings = settings_of(loaded)
+    failed, measured = [], {}
     for i, name in enumerate(dict.fromkeys(STEP.value)):
         if name == "best":
-            bundle = run.best(newest, METRICS.value[0], settings)
+            bundle = run.best(loaded, METRICS.value[0], settings)
         else:
-            bundle = newest if name in ("last", str(newest.step)) else newest.at(int(name))
-        stem = "evaluate" if i == 0 else f"evaluate_{name}"
+            bundle = loaded if i == 0 else loaded.at(None if name == "last" else int(name))
+        stem, where = "evaluate" if i == 0 else f"evaluate_{name}", epath.Path(OUT.value or WORKDIR.value)
+        if bundle.step in measured:
+            if jax.process_index() == 0:
+                run.copy(where / measured[bundle.step], where / stem)
+                print(
+                    f"\nstep {bundle.step} was measured as {measured[bundle.step]}; {stem} is a copy without pictures"
+                )
+            continue
+        measured[bundle.step] = stem
         results = run.evaluate(bundle, METRICS.value, settings, stem)
         if jax.process_index() == 0:
-            where = epath.Path(OUT.value or WORKDIR.value) / stem
-            print(f"\n{settings.latent} of step {bundle.step}\n{run.text(results)}\nresults: {where}.json, .csv, .md")
+            print(
+                f"\n{settings.latent} of step {bundle.step}\n{run.text(results)}\n"
+                f"results: {where / stem}.json, .csv, .md"
+            )
         failed += [f"{metric} of step {bundle.step}: {error}" for metric, error in tables.errors(results).items()]
     if failed:
         raise UserError(f"{len(failed)} of the metrics failed: {'; '.join(failed)}")

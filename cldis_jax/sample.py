@@ -10,6 +10,7 @@ from einops import rearrange
 from etils import epath
 
 from cldis_jax import api, cli
+from cldis_jax.api.codes import finite
 from cldis_jax.prior.sampling import priors_of, sample
 from cldis_jax.runtime import report, visualize
 
@@ -45,6 +46,7 @@ def main() -> None:
             if learned != bundle.step:
                 print(f"note: the latent prior learned codes of step {learned}, the model is of step {bundle.step}")
         images = sample(bundle, NUM.value, prior, num_steps=num_steps, latent_steps=LATENT_STEPS.value, seed=SEED.value)
+        finite(images, bundle, "samples")
         file = folder / f"{name}.png"
         visualize.save_png(file, picture(images, f"z from the {name} prior, step {bundle.step}"))
         if INDIVIDUAL.value:

@@ -59,6 +59,11 @@ def test_a_user_error_is_one_line_or_if_verbose_a_traceback(command):
     assert one_line(command("pass", "--coordinator=localhost:1234")).startswith("--coordinator, --num_processes")
 
 
+@pytest.mark.parametrize("flag", ["--num_processes=2", "--process_id=0"])
+def test_a_number_of_processes_without_their_coordinator_is_refused(command, flag):
+    assert one_line(command("pass", flag)).startswith(f"{flag} needs --coordinator=HOST:PORT")
+
+
 def test_a_shape_error_of_jax_keeps_its_traceback(command):
     done = command("jnp.broadcast_to(jnp.zeros(3), (2, 4))")
     assert done.returncode == 1

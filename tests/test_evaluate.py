@@ -16,6 +16,7 @@ from cldis_jax import api, data
 from cldis_jax.api import codes
 from cldis_jax.configs import scenes
 from cldis_jax.data import subset
+from cldis_jax.data.folder import Folder
 from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
 from cldis_jax.metrics.content_tracking import SPAN
@@ -108,8 +109,50 @@ def test_last_and_best_of_the_checkpoints_kept(workdir, tmp_path, metrics):
     assert last["settings"]["step"] == steps[-1]
     assert best["settings"]["step"] in steps
     assert best["mig"]["mig"]["mean"] >= last["mig"]["mig"]["mean"]
-    for folder in (tmp_path, tmp_path / "evaluate_best"):
-        assert (folder / "content_tracking_changes.png").exists() == ("content_tracking" in metrics)
+    drawn = [(folder / "content_tracking_changes.png").exists() for folder in (tmp_path, tmp_path / "evaluate_best")]
+    assert drawn == ["content_tracking" in metrics, "content_tracking" in metrics and best["settings"]["step"] == 4]
+
+
+ONE_CHECKPOINT_IS_READ = """
+import orbax.checkpoint as ocp
+from cldis_jax import cli, evaluate
+from cldis_jax.evaluation import run
+
+restore, measure = ocp.CheckpointManager.restore, run.measure
+
+def restore_and_print(self, step, **options):
+    print("reads", step)
+    return restore(self, step, **options)
+
+def measure_and_print(context, name):
+    print("measures", context.bundle.step)
+    return {name: {"mean": 0.5, "std": 0.0}}
+
+ocp.CheckpointManager.restore, run.measure = restore_and_print, measure_and_print
+cli.run(evaluate.main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "read", "measured"),
+    [("4", {"4"}, ["4"]), ("last,8,4", {"8", "4"}, ["8", "4"]), ("4,last", {"4", "8"}, ["4", "8"])],
+)
+def test_only_the_checkpoints_that_are_asked_for_are_read_and_each_is_measured_once(
+    workdir, tmp_path, asked, read, measured
+):
+    done = doors.run(
+        "-c", ONE_CHECKPOINT_IS_READ, f"--workdir={workdir}", f"--out={tmp_path}", "--metrics=mig", f"--step={asked}"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("reads")} == read
+    assert [line.split()[1] for line in lines if line.startswith("measures")] == measured
+    if asked == "last,8,4":
+        assert "step 8 was measured as evaluate; evaluate_8 is a copy without pictures" in lines
+        for ending in ("json", "csv", "md"):
+            copies = [(tmp_path / f"{stem}.{ending}").read_bytes() for stem in ("evaluate", "evaluate_8")]
+            assert copies[0] == copies[1]
+    assert json.loads((tmp_path / "evaluate.json").read_text())["settings"]["step"] == int(measured[0])
 
 
 def test_the_encoder_is_traced_once_for_several_checkpoints(context, workdir, monkeypatch):
@@ -148,6 +191,7 @@ def test_scores_without_flags(context, tmp_path):
 def test_a_missing_or_unranked_step_is_one_clear_line(workdir, tmp_path):
     for arguments, message in (
         ("--step=5", r"checkpoints kept: [4, 8]"),
+        ("--step=", r"--step: '' is not last, best or one of the checkpoints kept: [4, 8]"),
         ("--step=last,best", "must be one of factor_vae"),
     ):
         failed = doors.run(
@@ -295,6 +339,39 @@ def test_reconstruction_is_laid_out_with_the_published_rows(context):
     published = next(line for line in lines if line[0] == "ssim" and "Diff-AE inferred" in line[1])
     assert published[header.index("T=100")] == "0.991"
     assert published[header.index("T=2")] == "-"
+
+
+@pytest.mark.parametrize("metric", ["reconstruction", "z_usage", "fid", "content_tracking"])
+def test_decoded_images_that_are_not_finite_are_an_error_with_its_cause(context, metric, monkeypatch, tmp_path):
+    """... and never a score. The metrics run under jit, where they can't check their inputs."""
+    params = jax.tree.map(np.array, context.bundle.ema.params)
+    damaged = jax.tree.leaves(params["unet"])[0]
+    damaged.flat[0] = np.nan
+    bundle = dataclasses.replace(context.bundle, ema=context.bundle.ema.replace(params=params))
+    monkeypatch.setattr(decoded.inception, "load_weights", lambda path: {})
+    monkeypatch.setattr(decoded.fid, "make_features", lambda _: lambda images: images.reshape(len(images), -1))
+    (tmp_path / "weights").write_bytes(b"a network")
+    few = {"num_decoded": 2, "num_generated": 2, "num_tracked": 1, "seeds": 1, "floor_seeds": 0}
+    files = {"workdir": str(tmp_path), "inception_weights": str(tmp_path / "weights")}
+    settings = dataclasses.replace(context.settings, **few, **files)
+    result = run.measure(registry.Context(settings, bundle), metric)
+    assert set(result) == {"error"}
+    assert metric in result["error"]
+    total = len(jax.tree.leaves(params))
+    assert f"are not finite at step 8 of the model (nor are 1 of its {total} arrays of parameters)" in result["error"]
+
+
+def test_one_image_that_is_not_finite_is_counted(context, monkeypatch):
+    decode = api.Editor.decode
+
+    def overflow(self, code, name=""):
+        images = np.array(decode(self, code, name))
+        images[1, 0, 0, 0] = np.inf
+        return images
+
+    monkeypatch.setattr(api.Editor, "decode", overflow)
+    with pytest.raises(UserError, match=r"1 of 8 images that reconstruction decodes \(inferred x_T, T=2\) are not"):
+        registry.METRICS["reconstruction"].measure(context)
 
 
 def test_z_disen_is_decoded_by_the_vae(context):
@@ -524,6 +601,45 @@ def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypa
     )
     assert registry.METRICS["tad"].measure(known)["tad"]["std"] == 0
     np.testing.assert_array_equal(np.concatenate(asked), known.pool)
+
+
+@pytest.mark.parametrize("protocol", ["exact", "nashae", "infodiffusion"])
+def test_images_without_labels_are_left_out_of_tad(context, protocol, tmp_path):
+    """The same score as of the labelled images alone, also of the floors."""
+    for name in ("all", "labelled"):
+        (tmp_path / name).mkdir()
+    rows = ["file,red,old"]
+    for i in range(40):
+        Image.new("L", (8, 8), 6 * i).save(tmp_path / "all" / f"{i:02d}.png")
+        if i % 4:
+            Image.new("L", (8, 8), 6 * i).save(tmp_path / "labelled" / f"{i:02d}.png")
+            rows.append(f"{i:02d}.png,{int(i % 3 == 0)},{int(i > 17)}")
+    found = {}
+    for name in ("all", "labelled"):
+        (tmp_path / name / "attributes.csv").write_text("\n".join(rows))
+        source = Folder(str(tmp_path / name), 8, 1)
+        known = with_settings(context, protocol=protocol, seeds=1, floor_seeds=1, num_images=0)
+
+        def codes(indices, source=source):
+            values = source.fetch(indices)[:, 0, 0, 0]
+            return np.stack([values, values % 7], axis=1)
+
+        known.__dict__.update(source=source, codes=codes, untrained=[codes])
+        registry.METRICS["tad"].needs[0](known)
+        found[name] = registry.METRICS["tad"].measure(known)
+    note = f"protocol {protocol}, 30 images"
+    assert found["labelled"].pop("note") == note
+    assert found["all"].pop("note") == f"{note}; 10 images without labels are left out"
+    assert found["all"] == found["labelled"]
+
+
+def test_labels_of_other_images_alone_are_refused(context, monkeypatch):
+    known = with_settings(context, num_images=5)
+    monkeypatch.setattr(type(context.source), "attribute_names", ("red",))
+    monkeypatch.setattr(type(context.source), "labelled", lambda self, indices: np.zeros(len(indices), bool))
+    known.__dict__["source"] = context.source
+    with pytest.raises(UserError, match="tad: none of the 5 images to score has a row in the file of labels"):
+        registry.check(known, ["tad"])
 
 
 def test_summary_is_over_seeds():

@@ -111,8 +111,8 @@ class Bundle:
     workdir: str = ""  # where the model was loaded from
     trained_on: dict[str, int | str] = dataclasses.field(default_factory=dict)  # what is known of it; `data.identity`
 
-    def at(self, step: int) -> "Bundle":
-        """Another checkpoint of the same workdir, with the same compiled functions.
+    def at(self, step: int | None) -> "Bundle":
+        """Another checkpoint of the same workdir (None: the newest one), with the same compiled functions.
 
         Raises:
           checkpoint.CheckpointError: it is absent, or can't be read.
@@ -223,7 +223,7 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
     """
     workdir = os.path.expanduser(workdir)
     with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
-        config = checkpoints.config()
+        config = checkpoints.config(step)
         for field, value in (("path", data_path), ("data_dir", data_dir)):
             if value is not None:
                 config.data[field] = value

@@ -68,6 +68,23 @@ def encode(bundle: Bundle, latent: str, source: Source, indices: np.ndarray, **o
     """
     options = {"name": "encoding the images"} | options
     codes = of_images(lambda images: bundle.represent(images, latent), source, indices, **options)
-    if not np.isfinite(codes).all():
-        raise NonFiniteError(f"the encoder of step {bundle.step} gives codes that are not finite")
-    return codes
+    return finite(codes, bundle, "codes")
+
+
+def finite(values: jax.Array, bundle: Bundle, what: str) -> np.ndarray:
+    """`values` [N, ...] that a model gives, as an array.
+
+    Raises:
+      NonFiniteError: some are not finite. The message has how many, `what` they are, and whether the parameters are.
+    """
+    values = np.asarray(values)
+    wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if not wrong.any():
+        return values
+    leaves = jax.tree.leaves(bundle.ema.params)
+    damaged = sum(not np.isfinite(np.asarray(leaf)).all() for leaf in leaves)
+    cause = f"nor are {damaged} of its {len(leaves)} arrays of parameters" if damaged else "its parameters are finite"
+    raise NonFiniteError(
+        f"{wrong.sum()} of {len(wrong)} {what} are not finite at step {bundle.step} of the model ({cause}); "
+        "take another checkpoint"
+    )

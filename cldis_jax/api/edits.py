@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cldis_jax.api.bundle import Bundle
+from cldis_jax.api.codes import finite
 from cldis_jax.api.editor import Axes, Editor, parse_rows, parse_shifts
 from cldis_jax.api.pictures import mean_squared_errors
 from cldis_jax.data import files as image_files
@@ -82,6 +83,7 @@ def edit(
     results |= {"decode_steps": editor.decode_steps, "inputs": [str(file) for file in files]}
     if traverse or shifts:
         code = editor.encode(pixels)
+        finite(code.z, bundle, "codes")
     if traverse:
         spread = [np.linspace(-max_shift, max_shift, num) for num in (columns, frames)]
         for i, name in enumerate(tqdm(names, "traversing", unit="image", disable=None)):

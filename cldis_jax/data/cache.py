@@ -64,8 +64,8 @@ def key(listing: Listing, image_size: int, channels: int, crop: str) -> str:
     """A digest of the files and of how they are decoded. It does not depend on where the folder is."""
     how = [DECODING, PIL.__version__, image_size, channels, crop]
     digest = hashlib.sha256(json.dumps(how).encode())
-    for name, size, stamp in zip(listing.names, listing.sizes, listing.stamps):
-        digest.update(f"{name}\0{size}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+    files = zip(listing.names, listing.sizes, listing.stamps)
+    digest.update("".join(f"{name}\0{size}\0{stamp}\n" for name, size, stamp in files).encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 

@@ -1,6 +1,9 @@
 """Image files on the command line: find them, read their pixels, and write results without replacing an input."""
 
+import functools
+import io
 import itertools
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,29 +23,57 @@ class ImageFileError(UserError):
 
 
 def find(text: str) -> list[Path]:
-    """The files that a comma-separated list names, or the readable images of a folder, as training finds them."""
-    path = Path(text).expanduser()
-    if path.is_dir():
-        found = listing.find(text)
-        broken = [name for name in found.names if not _is_readable(found.open(name))]
-        skipped = listing.describe({listing.BROKEN: broken, **found.skipped})
-        if len(broken) == len(found):
-            raise ImageFileError(f"no readable image in the folder {text}{skipped and f'; {skipped}'}")
-        if skipped:
-            logging.warning("%s: %s", text, skipped)
-        return [found.open(name) for name in found.names if name not in broken]
-    return [path] if path.is_file() else [existing(part) for part in text.split(",")]
+    """The images that a comma-separated list of files, folders and zip files names.
+
+    A folder or a zip file stands for the readable images in it, as training finds them. The path of an image in a zip
+    file goes through it: `photos.zip/a.jpg`.
+
+    Raises:
+      ImageFileError: a file is missing, or a folder has no readable image.
+    """
+    parts = [text] if Path(text).expanduser().exists() else text.split(",")
+    return [file for part in parts for file in _found(part)]
 
 
 def existing(text: str) -> Path:
-    """The path of an existing file."""
+    """The path of one image, in a folder or a zip file, which exists."""
     path = Path(text).expanduser()
-    if not path.is_file():
+    archive = _archive(path)
+    if not path.is_file() and (archive is None or path not in _inside(archive)[1]):
         raise ImageFileError(f"no image file {text}")
     return path
 
 
-def _is_readable(file: Path) -> bool:
+def _found(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if not path.is_dir() and not _is_zip(path):
+        return [existing(text)]
+    found, names = _inside(path)
+    broken = {file: name for file, name in names.items() if not _is_readable(found.open(name))}
+    skipped = listing.describe({listing.BROKEN: list(broken.values()), **found.skipped})
+    if len(broken) == len(names):
+        raise ImageFileError(f"no readable image in {text}{skipped and f'; {skipped}'}")
+    if skipped:
+        logging.warning("%s: %s", text, skipped)
+    return [file for file in names if file not in broken]
+
+
+def _inside(path: Path) -> tuple[listing.Listing, dict[Path, str]]:
+    """The images of a folder or a zip file, and their names in it by their paths."""
+    found = listing.find(str(path))
+    return found, {Path(f"{path}/{name}"): name for name in found.names}
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() not in images.suffixes() and zipfile.is_zipfile(path)
+
+
+def _archive(file: Path) -> Path | None:
+    """The zip file that the path of an image goes through, or None for one on the disk."""
+    return None if file.exists() else next(filter(_is_zip, file.parents), None)
+
+
+def _is_readable(file: Path | io.BytesIO) -> bool:
     try:
         images.read(file, 8)
     except Exception:  # damaged bytes raise errors of any kind
@@ -51,13 +82,22 @@ def _is_readable(file: Path) -> bool:
 
 
 def read(files: Sequence[Path], image_size: int, channels: int, crop: str) -> np.ndarray:
-    """Files of any size and mode as [B, image_size, image_size, channels] float32 in [-1, 1]."""
+    """Files of any size and mode as [B, image_size, image_size, channels] float32 in [-1, 1].
+
+    Raises:
+      ImageFileError: one can't be read; the message names it.
+    """
+    inside = functools.cache(_inside)  # a zip file is listed once
     pixels = []
     for file in files:
         try:
-            with Image.open(file) as image:
+            opened = file
+            if (archive := _archive(file)) is not None:
+                found, names = inside(archive)
+                opened = found.open(names[file])
+            with Image.open(opened) as image:
                 size = image.size
-            pixels.append(images.read(file, image_size, channels, crop if size == CELEBA_SIZE else "center")[0])
+            pixels.append(images.read(opened, image_size, channels, crop if size == CELEBA_SIZE else "center")[0])
         except Exception as error:  # damaged bytes raise errors of any kind
             raise ImageFileError(f"{file} can't be read as an image: {error}") from error
     return np.stack(pixels).astype(np.float32) / 127.5 - 1

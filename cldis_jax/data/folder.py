@@ -63,7 +63,7 @@ class Folder(Source):
             skipped = listing.describe(found.skipped)
             raise DataError(f"data.path={path!r} has no image that Pillow can open{skipped and f'; {skipped}'}")
         chosen = labels.choose(found, labelled, split)
-        self._listing = found.take(chosen)
+        self._listing = found.take(chosen) if split else found
         self._decoded = cache.decode_all(
             self._listing, self._decode, (image_size, image_size, channels), crop, cache.folder(cache_setting)
         )
@@ -99,6 +99,9 @@ class Folder(Source):
         # The next readable one of the batch, which is of the same part of the set: training or held out.
         following = np.searchsorted(readable, np.arange(len(found))) % len(readable)
         return np.stack([found[readable[i]] for i in following])
+
+    def labelled(self, indices: np.ndarray) -> np.ndarray:
+        return self._labels.known(np.asarray(indices))
 
     def attributes(self, indices: np.ndarray) -> np.ndarray:
         return self._labels.of(np.asarray(indices))

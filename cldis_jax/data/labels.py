@@ -2,7 +2,8 @@
 
 import csv
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,26 @@ class Labels:
     """Binary attributes of every image, or the number of its class, and the part of the set that it belongs to."""
 
     names: tuple[str, ...] = ()
-    values: np.ndarray | None = None  # uint8 [N, A], or the classes int64 [N]
+    values: np.ndarray | None = None  # uint8 [N, A], OTHER for an image without a row; or the classes int64 [N]
     parts: list[str] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)  # lines for the user
 
+    def known(self, indices: np.ndarray) -> np.ndarray:
+        """Which images have labels, bool [B]."""
+        if self.values is None or self.values.ndim == 1:
+            return np.full(len(indices), self.values is not None)
+        return self.values[indices, 0] != OTHER
+
     def of(self, indices: np.ndarray) -> np.ndarray:
-        """Attributes int64 0 or 1 [B, A]; a class is one attribute of several."""
+        """Attributes int64 0 or 1 [B, A]; a class is one attribute of several.
+
+        Raises:
+          ValueError: an image has none.
+        """
         if self.values is None:
             return np.zeros((len(indices), 0), np.int64)
+        if not self.known(indices).all():
+            raise ValueError("an image without labels has no attributes; leave out those that are not `labelled`")
         found = self.values[indices]
         if found.ndim == 1:
             found = found[:, None] == np.arange(len(self.names))
@@ -109,26 +122,28 @@ def _text(listing: Listing, wanted: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
-    columns, rows = _table(file, text)
+    columns, names, cells = _table(file, text)
     position = _positions(listing)
-    known: dict[int, list[str]] = {}
+    known: dict[int, int] = {}  # the row of an image
     double, unknown, broken = [], [], []
-    for name, *cells in rows:
+    for row, name in enumerate(names):
         i = position(name)
         if i is None:
             unknown.append(name)
         elif i in known:
             double.append(name)
-        elif len(cells) != len(columns):
+        elif len(cells[row]) != len(columns):
             broken.append(name)
         else:
-            known[i] = cells
+            known[i] = row
     if not known:
         labels.notes.append(f"{file} names none of the images")
         return
+    kept = [c for c, column in enumerate(columns) if column.lower() not in PART_COLUMNS]
+    unlabelled = "metrics of labels leave them out" if kept else "they are in no part of the set"
     missing = [listing.names[i] for i in range(len(listing)) if i not in known]
     kinds = (
-        (missing, "images have no row and count as 0"),
+        (missing, f"images have no row, and {unlabelled}"),
         (double, "rows are double, and the first counts"),
         (broken, "rows have another number of cells"),
         (unknown, "rows name no image"),
@@ -138,14 +153,14 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
 
     for c, column in enumerate(columns):
         if column.lower() in PART_COLUMNS:
-            part_of = {i: PARTS.get(cells[c].lower(), cells[c].lower()) for i, cells in known.items()}
+            part_of = {i: PARTS.get(cells[row][c].lower(), cells[row][c].lower()) for i, row in known.items()}
             labels.parts = [part_of.get(i, "") for i in range(len(listing))]
-    kept = [c for c, column in enumerate(columns) if column.lower() not in PART_COLUMNS]
     if not kept:
         return
-    # A table may have millions of cells: one call a row, and no Python object a cell.
-    read = b"".join(bytes(map(VALUES.__getitem__, cells)) for cells in known.values())
-    read = np.frombuffer(read, np.uint8).reshape(len(known), len(columns))
+    if isinstance(cells, np.ndarray):
+        read = cells[list(known.values())]
+    else:
+        read = np.array([[VALUES[cell] for cell in cells[row]] for row in known.values()], np.uint8)
     usable = (read != OTHER).all(axis=0)
     others = [columns[c] for c in kept if not usable[c]]
     kept = [c for c in kept if usable[c]]
@@ -153,28 +168,53 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
         labels.notes.append(f"{file}: left out, because they have other values than 0, 1 and -1: {some(others)}")
     if kept:
         labels.names = tuple(columns[c] for c in kept)
-        labels.values = np.zeros((len(listing), len(kept)), np.uint8)
+        labels.values = np.full((len(listing), len(kept)), OTHER, np.uint8)
         labels.values[list(known)] = read[:, kept]
 
 
-def _table(file: str, text: str) -> tuple[list[str], list[list[str]]]:
-    """Columns after the first, and rows: the name of an image, then its cells."""
+def _table(file: str, text: str) -> tuple[list[str], list[str], list[list[str]] | np.ndarray]:
+    """Columns after the first; the names of the images; the cells after them, as text or if all are binary uint8."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError("it is empty")
     if file.endswith(".txt"):  # as CelebA is published
-        rows = [line.split() for line in lines]
         if "partition" in file.rpartition("/")[2]:
-            return ["partition"], rows
-        return rows[1], rows[2:]  # after the number of images
+            return ["partition"], *_split(map(str.split, lines))
+        columns, lines = lines[1].split(), lines[2:]  # after the number of images
+        return columns, *(_binary(lines, " ", len(columns)) or _split(map(str.split, lines)))
     delimiter = "\t" if file.endswith(".tsv") else max(",;\t", key=lines[0].count)
-    columns, *rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    columns = [column.strip() for column in columns]
+    form = {"delimiter": delimiter, "skipinitialspace": True}
+    columns = [column.strip() for column in next(csv.reader(lines[:1], **form))]
     if len(columns) < 2:
         raise ValueError("its first line must name the columns: the image's, then the attributes'")
     if all(cell in VALUES for cell in columns[1:]):
         raise ValueError("its first line must name the columns, and it holds values")
-    return columns[1:], rows
+    return columns[1:], *(_binary(lines[1:], delimiter, len(columns) - 1) or _split(csv.reader(lines[1:], **form)))
+
+
+def _split(rows: Iterable[list[str]]) -> tuple[list[str], list[list[str]]]:
+    names, cells = [], []
+    for name, *others in rows:
+        names.append(name)
+        cells.append(others)
+    return names, cells
+
+
+def _binary(lines: Sequence[str], delimiter: str, num: int) -> tuple[list[str], np.ndarray] | None:
+    """Names and cells uint8 [N, num] of rows as plain as `a.png,1,-1,0`; None if one of them is not.
+
+    A table may have millions of cells: this makes no Python object of a cell.
+    """
+    parts = [line.partition(delimiter) for line in lines]
+    text = "\n".join(rest.strip() for _, _, rest in parts).replace("-1", "0").replace("  ", " ") + "\n"
+    found = np.frombuffer(text.encode(), np.uint8)
+    if any('"' in name for name, _, _ in parts) or found.size != len(lines) * num * 2 or not len(found):
+        return None
+    found = found.reshape(len(lines), num, 2)
+    ends = np.frombuffer((delimiter * (num - 1) + "\n").encode(), np.uint8)
+    if ((found[..., 0] | 1) == ord("1")).all() and (found[..., 1] == ends).all():
+        return [name.strip() for name, _, _ in parts], found[..., 0] & 1
+    return None
 
 
 def _positions(listing: Listing):
@@ -184,15 +224,21 @@ def _positions(listing: Listing):
     one image alone can be meant.
     """
     full = {name: i for i, name in enumerate(listing.names)}
-    loose: dict[str, int | None] = {}
-    for i, name in enumerate(listing.names):
-        stem, last = name.rpartition(".")[0], name.rpartition("/")[2]
-        for other in {stem, last, last.rpartition(".")[0]} - {name}:
-            loose[other] = None if other in loose else i
+
+    @functools.cache
+    def loose():
+        found: dict[str, int | None] = {}
+        for i, name in enumerate(listing.names):
+            stem, last = name.rpartition(".")[0], name.rpartition("/")[2]
+            for other in {stem, last, last.rpartition(".")[0]} - {name}:
+                found[other] = None if other in found else i
+        return found
 
     def position(name):
+        if (exact := full.get(name)) is not None:
+            return exact
         name = name.replace("\\", "/").removeprefix("./").removeprefix(f"{listing.root.name}/")
-        for found in (full.get(name), loose.get(name), loose.get(name.rpartition(".")[0])):
+        for found in (full.get(name), loose().get(name), loose().get(name.rpartition(".")[0])):
             if found is not None:
                 return found
         return None

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import io
 import os
 import threading
@@ -67,7 +68,7 @@ def find(path: str) -> Listing:
         opened = _Zip(root, found).open
     else:
         raise DataError(f"data.path={path!r} is not a directory or a zip file; give the one that holds your images")
-    files = sorted(found.images, key=lambda file: file[0].split("/"))
+    files = sorted(found.images, key=lambda file: file[0].replace("/", "\0"))  # as by its folders, and faster
     names, sizes, stamps = zip(*files) if files else ((), (), ())
     return Listing(root, names, sizes, stamps, dict(found.skipped), tuple(found.tables), opened)
 
@@ -97,15 +98,16 @@ class _Found:
         self.images: list[tuple[str, int, int]] = []
         self.skipped = collections.defaultdict(list)
         self.tables: list[str] = []
+        self._suffixes = suffixes()
 
     def file(self, name: str, size: int, stamp: int) -> None:
         last = name.rpartition("/")[2]
-        if _hidden(last) or last in SYSTEM_FILES:
+        if not last.startswith(".") and f".{last.rpartition('.')[2].lower()}" in self._suffixes:
+            self.images.append((name, size, stamp))
+        elif _hidden(last) or last in SYSTEM_FILES:
             self.skipped[HIDDEN].append(name)
         elif last in LABEL_FILES:
             self.tables.append(name)
-        elif f".{last.rpartition('.')[2].lower()}" in suffixes():
-            self.images.append((name, size, stamp))
         else:
             self.skipped[OTHER].append(name)
 
@@ -116,12 +118,12 @@ def _hidden(name: str) -> bool:
 
 def _made_folders(names: Iterable[str]) -> Iterator[str]:
     """The folders of a zip, with "/" at their ends, for which `_made_here` holds."""
-    names = list(names)
+    names, marks = list(names), (*RUN[0], *RESULTS)
     inside = collections.defaultdict(set)
     for name in names:
-        folder, _, last = name.rpartition("/")
-        if last in (*RUN[0], *RESULTS):
-            inside[folder].add(last)
+        if name.endswith(marks):
+            folder, _, last = name.rpartition("/")
+            inside[folder] |= {last} & {*marks}
     for folder, files in inside.items():
         folders = {part for part in RUN[1] if any(name.startswith(f"{folder}/{part}/") for name in names)}
         if folder and _made_here(files, folders):
@@ -194,13 +196,13 @@ class _Zip:
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"data.path={str(path)!r} is not a folder, and can't be read as zip: {error}") from error
         self._lock = threading.Lock()  # of opening and closing; ZipFile itself locks reading
-        members = [member for member in self._archive.NameToInfo.values() if not member.is_dir()]
-        made = tuple(_made_folders(member.filename for member in members))
-        for member in members:
-            name = member.filename
+        members = {name: member for name, member in self._archive.NameToInfo.items() if not name.endswith("/")}
+        made = tuple(_made_folders(members))
+        hidden = functools.cache(lambda folder: any(map(_hidden, folder.split("/"))))
+        for name, member in members.items():
             if name.startswith(made):
                 found.skipped[MADE].append(name)
-            elif any(map(_hidden, name.split("/")[:-1])):
+            elif hidden(name.rpartition("/")[0]):
                 found.skipped[HIDDEN].append(name)
             else:
                 found.file(name, member.file_size, member.CRC)

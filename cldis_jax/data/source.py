@@ -57,8 +57,16 @@ class Source:
             raise ValueError(f"{self.name} has no factors, so images can't be found by them")
         return np.ravel_multi_index(tuple(np.asarray(factors).T), self.factor_sizes)
 
+    def labelled(self, indices: np.ndarray) -> np.ndarray:
+        """Which of the images at `indices` [B] have attribute labels, bool [B]."""
+        return np.ones(len(indices), bool)
+
     def attributes(self, indices: np.ndarray) -> np.ndarray:
-        """The attribute labels of the images at `indices` [B], int64 [B, A]; A = 0 for a set without labels."""
+        """The attribute labels of the images at `indices` [B], int64 [B, A]; A = 0 for a set without labels.
+
+        Raises:
+          ValueError: one of them is not `labelled`.
+        """
         return np.zeros((len(indices), len(self.attribute_names)), np.int64)
 
 

@@ -145,8 +145,13 @@ class Context:
         """Whether this process writes pictures."""
         return self.writes and self.settings.pictures
 
-    def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int) -> RandomMix:
-        return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool)
+    def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int, pool: np.ndarray | None = None) -> RandomMix:
+        return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool if pool is None else pool)
+
+    @functools.cached_property
+    def labelled_pool(self) -> np.ndarray:
+        """The images of the pool that have attributes."""
+        return self.pool[self.source.labelled(self.pool)]
 
     def draw(self, num: int, seed: int) -> np.ndarray:
         """`num` indices: with replacement if the pool is the whole set, as disentanglement_lib does, else without.
@@ -161,15 +166,19 @@ class Context:
         return np.random.default_rng(seed).choice(self.pool, num, replace=self.whole)
 
     def scored(
-        self, score: Callable[[Represent, int], dict[str, float]], labels, seeds: int | None = None
+        self,
+        score: Callable[[Represent, int], dict[str, float]],
+        labels: Callable[[np.ndarray], np.ndarray],
+        seeds: int | None = None,
+        pool: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Mean and deviation over seeds of `score(represent, seed)`, with its floors.
 
         The floors are the scores of a random mix of `labels` and of an untrained encoder; `floor_seeds` of 0 means
-        none. `seeds` replaces the number in the settings.
+        none. `seeds` replaces the number in the settings, and `pool` the images over which `labels` are standardised.
         """
         floors = {
-            "random_mix": [score(self.mix(labels, seed), seed) for seed in range(self.settings.floor_seeds)],
+            "random_mix": [score(self.mix(labels, seed, pool), seed) for seed in range(self.settings.floor_seeds)],
             "untrained": [score(encoder, seed) for seed, encoder in enumerate(self.untrained)],
         }
         return summary([score(self.codes, seed) for seed in range(seeds or self.settings.seeds)], floors)

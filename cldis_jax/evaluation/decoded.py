@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import re
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from cldis_jax import api
-from cldis_jax.api.codes import batches, encode
+from cldis_jax.api.codes import batches, encode, finite
 from cldis_jax.data import subset
 from cldis_jax.evaluation.content_tracking_pictures import save_all
 from cldis_jax.evaluation.context import Context, summary, user_errors
@@ -50,9 +49,11 @@ def reconstruction(context: Context) -> dict[str, Any]:
         images = images_of(context, indices[rows])
         for num_steps in settings.decode_steps if settings.latent == "z_sem" else (None,):
             found = api.Editor(bundle, settings.latent, num_steps, num_steps, BATCH).reconstruct(images, seed)
-            for (kind, decoded), (name, metric) in itertools.product(list(found.items())[1:], metrics.items()):
-                label = f"{name}, {kind}" + (f", T={num_steps}" if num_steps else "")
-                values.setdefault(label, []).append(np.asarray(metric(decoded, images))[:count])
+            steps = f", T={num_steps}" if num_steps else ""
+            for kind, decoded in list(found.items())[1:]:
+                finite(decoded[:count], bundle, f"images that reconstruction decodes ({kind}{steps})")
+                for name, metric in metrics.items():
+                    values.setdefault(f"{name}, {kind}{steps}", []).append(np.asarray(metric(decoded, images))[:count])
     note = f"{len(indices)} {which} images, std over images; T steps encode and T decode"
     joined = {name: np.concatenate(parts) for name, parts in values.items()}
     return {name: {"mean": float(v.mean()), "std": float(v.std())} for name, v in joined.items()} | {"note": note}
@@ -76,7 +77,7 @@ def z_usage(context: Context) -> dict[str, Any]:
             key = jax.random.fold_in(jax.random.key(seed), batch)
             for name, code in zip(found, (z[rows], z[another[rows]], np.zeros_like(z[rows]))):
                 error = bundle.functions.denoising_error(bundle.ema.params, images, code, key)
-                found[name].append(np.asarray(error)[:count])
+                found[name].append(finite(error, bundle, f"errors L_diff of z_usage ({name})")[:count])
         runs.append({f"L_diff, {name}": float(np.concatenate(parts).mean()) for name, parts in found.items()})
     result = summary(runs)
     ratio = result["L_diff, shuffled z"]["mean"] / result["L_diff, right z"]["mean"]
@@ -96,7 +97,8 @@ def frechet(context: Context) -> dict[str, Any]:
     editor = api.Editor(bundle, settings.latent, batch=BATCH)
 
     def decode(images, batch):
-        return editor.generate(bundle.represent(images, settings.latent), batch)
+        found = editor.generate(bundle.represent(images, settings.latent), batch)
+        return finite(found, bundle, "images that fid decodes")
 
     def statistics(make, name):
         return fid.running_statistics(
@@ -146,9 +148,13 @@ def content_tracking(context: Context) -> dict[str, Any]:
     code = editor.encode(images_of(context, indices))
     scales = np.asarray(bundle.moments(settings.latent).std)
 
+    def decode(z, image):
+        found = editor.decode(code.take(image)._replace(z=z))  # at the image's own x_T
+        return finite(found, bundle, "images that content_tracking decodes")
+
     def track(rows):
         return measure(
-            lambda z, image: editor.decode(code.take(image)._replace(z=z)),  # at the image's own x_T
+            decode,
             code.z,
             rows,
             tracker=settings.tracker,

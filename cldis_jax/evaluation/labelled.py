@@ -96,8 +96,11 @@ def information_gap(context: Context) -> dict[str, Any]:
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:
-    """TAD on the set's attributes by the protocol of the settings; once if all seeds have the same images."""
-    protocol, source, pool = context.settings.protocol, context.source, context.pool
+    """TAD on the set's attributes by the protocol of the settings; once if all seeds have the same images.
+
+    Images without labels are left out.
+    """
+    protocol, source, pool = context.settings.protocol, context.source, context.labelled_pool
     num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
     first = protocol == "infodiffusion"
 
@@ -105,8 +108,11 @@ def total_auroc_difference(context: Context) -> dict[str, Any]:
         indices = pool[:num] if first else subset(pool, num, seed)
         return tad(represent(indices), source.attributes(indices), protocol)
 
-    result = context.scored(score, source.attributes, seeds=1 if first or num == len(pool) else None)
-    return result | {"note": f"protocol {protocol}, {num} images"}
+    seeds = 1 if first or num == len(pool) else None
+    result = context.scored(score, source.attributes, seeds, pool)
+    without = len(context.pool) - len(pool)
+    left_out = f"; {without} images without labels are left out" if without else ""
+    return result | {"note": f"protocol {protocol}, {num} images{left_out}"}
 
 
 def ranking(context: Context) -> dict[str, Any]:

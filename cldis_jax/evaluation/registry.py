@@ -37,6 +37,8 @@ def needs_samples(context: Context) -> None:
 def needs_attributes(context: Context) -> None:
     if not context.source.attribute_names:
         raise UserError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
+    if not len(context.labelled_pool):
+        raise UserError(f"tad: none of the {len(context.pool)} images to score has a row in the file of labels")
 
 
 def needs_models(context: Context) -> None:

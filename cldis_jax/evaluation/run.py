@@ -107,6 +107,12 @@ def write(path, results: dict[str, Any], context: registry.Context) -> None:
     path.with_name(f"{path.name}.md").write_text(tables.to_markdown(results, settings))
 
 
+def copy(path, target) -> None:
+    """Copy the three files of the results `path` to those of `target`."""
+    for ending in (".json", ".csv", ".md"):
+        path.with_name(f"{path.name}{ending}").copy(target.with_name(f"{target.name}{ending}"), overwrite=True)
+
+
 def text(results: dict[str, Any]) -> str:
     """The scores as plain-text tables, with their notes."""
     header, lines = tables.cells(results)

@@ -200,26 +200,32 @@ class Checkpoints:
 
     def restore_ema(self, abstract_ema: Any, step: int | None = None) -> tuple[Any, int]:
         """(moving averages, step) of the given checkpoint, or of the newest one that can be read."""
-        steps = self.steps()
-        if step is not None and step not in steps:
-            raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {sorted(steps)}")
-        for candidate in steps if step is None else [step]:
+        steps = self._wanted(step)
+        for candidate in steps:
             try:
                 items = ocp.args.Composite(ema=ocp.args.StandardRestore(abstract_ema))
                 return self._manager.restore(candidate, args=items).ema, candidate
             except Exception as error:
                 _warn_damaged(candidate, error)
-        which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise CheckpointError(f"{which} in {self.directory} can be read (of {sorted(steps)}); see the warnings")
+        raise CheckpointError(f"no checkpoint in {self.directory} can be read (of {sorted(steps)}); see the warnings")
 
-    def config(self) -> ConfigDict:
-        """The config of the newest checkpoint that can be read, with the fields of this version; see `upgrade`."""
-        for step in self.steps():
+    def _wanted(self, step: int | None) -> list[int]:
+        """The given step alone, or all, the newest first. Raises CheckpointError if the given one is not there."""
+        steps = self.steps()
+        if step is None:
+            return steps
+        if step not in steps:
+            raise CheckpointError(f"no checkpoint of step {step} in {self.directory}; there are {sorted(steps)}")
+        return [step]
+
+    def config(self, step: int | None = None) -> ConfigDict:
+        """The config of the given checkpoint, or of the newest one that can be read; see `upgrade` for old ones."""
+        for candidate in self._wanted(step):
             try:
                 items = ocp.args.Composite(config=ocp.args.JsonRestore())
-                values = self._manager.restore(step, args=items).config
+                values = self._manager.restore(candidate, args=items).config
             except Exception as error:
-                _warn_damaged(step, error)
+                _warn_damaged(candidate, error)
             else:
                 return config_from_json(upgrade(values))
         if self.steps():

@@ -1,4 +1,9 @@
-"""One run in one folder: the file `lock` names the process that works there. Works on a disk and in a bucket."""
+"""One run in one folder: the file `lock` names the process that works there.
+
+On a disk, looking for a lock and writing one is one act, for the folder itself is locked meanwhile. In a bucket (gs://)
+it is two: of two processes that start within the same second both may begin. The last one to write holds the lock; the
+other finds that at its next sign of life, within a minute, and stops as SIGTERM asks it to. Until then both write.
+"""
 
 import contextlib
 import datetime
@@ -150,7 +155,7 @@ def _write(path: epath.Path, ours: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: epath.Path) -> Iterator[None]:
-    """One process at a time, where the system can do that; not in a bucket."""
+    """One process at a time, where the system can do that; in a bucket the block just runs."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)

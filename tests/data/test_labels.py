@@ -1,5 +1,6 @@
 """Labels beside pictures: tables, CelebA's published files, and folders of classes; parts of a set."""
 
+import re
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from cldis_jax import data
 from cldis_jax.configs import scenes
-from cldis_jax.data import DataError
+from cldis_jax.data import DataError, labels
 from cldis_jax.data.folder import Folder
 
 
@@ -63,6 +64,7 @@ def test_celeba_as_it_is_published(celeba, form):
     ("file", "text"),
     [
         ("attributes.csv", "file,red,old\na/1.png,1,-1\na/2.png,-1,1\n"),
+        ("attributes.csv", 'file,red,old\n"a/1.png",1,-1\n"a/2.png",-1,1\n'),
         ("attributes.csv", "\ufefffile; red; old\r\na/1.png; 1; 0\r\na/2.png; 0; 1\r\n"),
         ("attributes.tsv", "file\tred\told\n./a/1.png\t1\t0\nphotos/a/2.png\tfalse\ttrue\n"),
         ("../attributes.csv", "file,red,old\nphotos/a/1.png,1,0\nphotos/a/2.jpg,0,1\n"),
@@ -92,12 +94,26 @@ def test_missing_double_and_unknown_rows_are_named_and_counted(tmp_path):
     rows = ["1.png,1", "1.png,0", "2.png", "9.png,1", "8.png,1"]
     (root / "attributes.csv").write_text("file,red\n" + "\n".join(rows))
     source = Folder(str(root), 8)
-    assert attributes(source) == [[1], [0], [0], [0], [0], [0], [0], [1]]
+    indices = np.arange(8)
+    assert source.labelled(indices).tolist() == [True, *[False] * 6, True]
+    assert source.attributes(indices[source.labelled(indices)]).tolist() == [[1], [1]]
+    with pytest.raises(ValueError, match="an image without labels has no attributes"):
+        source.attributes(indices)
     assert source.describe(0)[-1] == (
-        "attributes.csv: 6 images have no row and count as 0 (2.png, 3.png, 4.png, 5.png, 6.png, ...); "
+        "attributes.csv: 6 images have no row, and metrics of labels leave them out "
+        "(2.png, 3.png, 4.png, 5.png, 6.png, ...); "
         "1 rows are double, and the first counts (1.png); 1 rows have another number of cells (2.png); "
         "1 rows name no image (9.png)"
     )
+
+
+def test_an_image_that_is_in_no_part_is_named(tmp_path):
+    root = pictures(tmp_path, "1.png", "2.png")
+    (root / "list_eval_partition.txt").write_text("1.png 0\n")
+    assert Folder(str(root), 8).describe(0)[-1] == (
+        "list_eval_partition.txt: 1 images have no row, and they are in no part of the set (2.png)"
+    )
+    assert Folder(str(root), 8, split="train").names == ("1.png",)
 
 
 @pytest.mark.parametrize(
@@ -155,3 +171,31 @@ def test_make_source_says_what_it_reads(celeba, capsys, tmp_path):
     said = capsys.readouterr().err.splitlines()
     assert said[-2].startswith("1 images (0 held out); read from ")
     assert said[-1] == "3 attributes (Bald, Smiling, Young)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "delimiter"),
+    [
+        (["a/1.png,1,-1,0", "2.png ,-1,1,1"], ","),
+        (["000001.jpg -1  1  1", "000002.jpg  1 -1 -1"], " "),
+    ],
+)
+def test_plain_cells_are_read_at_once_and_as_each_alone(lines, delimiter):
+    names, cells = labels._binary(lines, delimiter, 3)
+    split = [re.split(f"{delimiter}+", line) for line in lines]
+    assert names == [name.strip() for name, *_ in split]
+    assert cells.tolist() == [[labels.VALUES[cell] for cell in others] for _, *others in split]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["1.png,1,10", "2.png,,1"],
+        ["1.png,1,0,1", "2.png,1"],
+        ['"1.png",1,0', "2.png,1,1"],
+        ["1.png,1,0", "2.png,1,2"],
+        [],
+    ],
+)
+def test_cells_that_are_not_plain_are_read_one_by_one(lines):
+    assert labels._binary(lines, ",", 2) is None

@@ -1,5 +1,6 @@
 """Checkpoints: which are kept, which are refused, and unreadable ones."""
 
+import contextlib
 import resource
 
 import jax
@@ -138,6 +139,23 @@ def test_only_the_first_checkpoint_is_read_again(tiny, small, tmp_path, monkeypa
     )
     save(tmp_path, tiny, small, (1, 2, 3))
     assert compared == [1]
+
+
+def test_a_save_that_failed_is_one_line_at_the_next_save(tiny, small, tmp_path, monkeypatch):
+    """... and not only when the checkpoints are closed, which hides what `save` raises."""
+    monkeypatch.setattr(checkpoint.Checkpoints, "wait", lambda self: None)
+    monkeypatch.setattr(checkpoint.Checkpoints, "_compare", lambda *_: None)
+    checkpoints = checkpoint.Checkpoints(str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+        checkpoints.save(1, tiny, small.ema, small, {})
+        with pytest.raises(checkpoint.CheckpointError, match=r"can't be written to .*those before it are intact"):
+            checkpoints.save(2, tiny, small.ema, small, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with contextlib.suppress(checkpoint.CheckpointError):
+            checkpoints.close()
 
 
 @pytest.mark.parametrize("saves", [(2,), (2, 3)])

@@ -1,13 +1,16 @@
 """One process works in a folder: who is refused, and whose lock is taken over."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from etils import epath
 
 from cldis_jax.runtime import lock
 
@@ -101,6 +104,65 @@ def test_a_held_lock_gives_signs_of_life_and_stops_where_it_is_lost(tmp_path, mo
         signal.signal(signal.SIGTERM, previous)
     assert asked == [1]
     assert "elsewhere" in (tmp_path / "lock").read_text()  # it is left to the other
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder in a bucket, whose files are kept below `tmp_path`. Only epath finds it, no call of `os`."""
+
+    class Bucket(type(epath.Path()._backend)):
+        def __getattribute__(self, name):
+            function = super().__getattribute__(name)
+            return lambda *paths, **options: function(
+                *(str(path).replace("gs://", f"{tmp_path}/") for path in paths), **options
+            )
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket")), "_backend", Bucket())
+    return epath.Path("gs://bucket/run")
+
+
+def test_a_lock_in_a_bucket_names_its_process_and_is_released(bucket, tmp_path):
+    with lock.held(bucket):
+        assert json.loads((tmp_path / "bucket/run/lock").read_text())["pid"] == os.getpid()
+        with pytest.raises(lock.LockError, match=r"gs://bucket/run is in use by .* delete gs://bucket/run/lock"):
+            lock.held(bucket).__enter__()
+    assert list((tmp_path / "bucket/run").iterdir()) == []
+    write(tmp_path / "bucket/run", host="elsewhere", pid=1)
+    with pytest.raises(lock.LockError, match="process 1 on elsewhere"), lock.held(bucket):
+        pass
+    os.utime(tmp_path / "bucket/run/lock", (time.time() - 601,) * 2)  # the time that the bucket has, not this machine
+    with lock.held(bucket):
+        assert json.loads((tmp_path / "bucket/run/lock").read_text())["pid"] == os.getpid()
+
+
+def test_of_two_that_begin_at_once_in_a_bucket_the_last_to_write_goes_on(bucket, tmp_path, monkeypatch):
+    """A bucket has no lock of its own, so both find no file. The first one is asked to stop at its next beat."""
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    asked = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    other = lock._this_process() | {"host": "elsewhere"}
+    write_own = lock._write
+
+    def write_and_be_overtaken(path, ours):
+        write_own(path, ours)
+        monkeypatch.setattr(lock, "_write", write_own)
+        write_own(path, other)  # it looked for the file before we wrote it
+
+    monkeypatch.setattr(lock, "_write", write_and_be_overtaken)
+    try:
+        with lock.held(bucket):
+            assert asked.wait(20)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert json.loads((tmp_path / "bucket/run/lock").read_text()) == other
+
+
+def test_on_a_disk_a_second_process_waits_until_the_first_has_written(tmp_path):
+    with lock._alone(tmp_path):
+        folder = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
 
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path):
