@@ -80,13 +80,15 @@ def _beat(path: epath.Path, ours: dict[str, Any], ended: threading.Event) -> Non
     """Touch the lock until the block ends; if another process has taken it, ask this one to stop."""
     while not ended.wait(BEAT):
         try:
-            found = _read(path)
-            if found not in (None, ours):
-                message = "process %d on %s has taken %s over; stopping"
-                logging.error(message, found["pid"], found["host"], path.parent)
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            _write(path, ours)
+            with _alone(path.parent):  # else the lock of another, taken after the reading, would be written over
+                found = _read(path)
+                if found in (None, ours):
+                    _write(path, ours)
+                    continue
+            message = "process %d on %s has taken %s over; stopping"
+            logging.error(message, found["pid"], found["host"], path.parent)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         except Exception as error:  # a disk that is full, or a bucket that can't be reached, may recover
             logging.warning("%s can't be written: %s", path, error)
 
