@@ -14,6 +14,6 @@ def get_config() -> ConfigDict:
     config = scenes.get_config("cpu")
     config.train.steps = 3_000
     config.distillation.listen_steps = config.feedback.swap_steps = 1_500
-    config.feedback.reference = 2.0
+    config.feedback.reference = 1.5
     config.feedback.max_capacity = 10.0  # enough for the three hues; with more, a hue takes two units in so short a run
     return config
