@@ -87,7 +87,7 @@ def forward_process(schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps
     t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
     signal, noise = (per_sample(table, t, x0.ndim) for table in (schedule.signal, schedule.noise))
-    return Noised(x0, t, signal * x0 + noise * eps, signal, noise, eps)
+    return Noised(x0, t, q_sample(schedule, x0, t, eps), signal, noise, eps)
 
 
 def squared_error(denoise: Denoiser, prediction: Prediction, noised: Noised) -> jax.Array:
