@@ -57,7 +57,7 @@ NUM_DECODED = flags.DEFINE_integer("num_decoded", DEFAULT.num_decoded, "images o
 NUM_GENERATED = flags.DEFINE_integer("num_generated", DEFAULT.num_generated, "images of fid", lower_bound=2)
 NUM_TRACKED = flags.DEFINE_integer("num_tracked", DEFAULT.num_tracked, "images of content_tracking", lower_bound=1)
 DECODE_STEPS = flags.DEFINE_list("decode_steps", list(map(str, DEFAULT.decode_steps)), "DDIM steps of reconstruction")
-PROTOCOL = flags.DEFINE_enum("protocol", DEFAULT.protocol, PROTOCOLS, "protocol of tad")
+PROTOCOL = flags.DEFINE_list("protocol", list(DEFAULT.protocol), f"protocols of tad: {', '.join(PROTOCOLS)}")
 DIRECTIONS = flags.DEFINE_enum("directions", DEFAULT.directions, ["axes", "navigation"], "for content_tracking")
 TRACKER = flags.DEFINE_enum("tracker", DEFAULT.tracker, TRACKERS, "for content_tracking")
 TAPIR = flags.DEFINE_string("tapir_checkpoint", "", "content_tracking: weights of TAPIR or BootsTAPIR")
@@ -87,7 +87,8 @@ def settings_of(bundle: api.Bundle) -> registry.Settings:
         decode_steps=tuple(int(text) for text in DECODE_STEPS.value),
         inception_weights=INCEPTION.value,
         lpips_weights=tuple(LPIPS.value),
-        **{flag.name: flag.value for flag in (*numbers, POOL, PROTOCOL, DIRECTIONS, TRACKER, DCI_LEARNER)},
+        protocol=tuple(PROTOCOL.value),
+        **{flag.name: flag.value for flag in (*numbers, POOL, DIRECTIONS, TRACKER, DCI_LEARNER)},
     )
 
 
@@ -95,6 +96,9 @@ def check_flags() -> None:
     """Raise UserError, before a model is loaded, for unknown metrics and for checkpoints that are not kept."""
     cli.require(WORKDIR)
     registry.check_names(METRICS.value)
+    for name in PROTOCOL.value or [""]:
+        if name not in PROTOCOLS:
+            raise UserError(f"--protocol: {name!r} is unknown; choose from {', '.join(PROTOCOLS)}")
     kept = checkpoint.kept_steps(WORKDIR.value)
     for name in STEP.value or [""]:
         if name == "best":

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config.data.batch_size = 128  # global, over all hosts and devices
     config.data.flip = False  # random horizontal flips, on the device
     config.data.holdout = 0.0  # share of images held out from training, chosen by a fixed permutation
+    config.data.holdout_split = ""  # folder: a part that is held out instead, as those of data.split, e.g. "test"
     config.data.holdout_pairs = ""  # two factors, e.g. "object_hue,shape": some of their combinations are held out, too
     config.data.threads = 2  # reader threads per host
     config.data.prefetch = 4  # batches read ahead

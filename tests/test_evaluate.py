@@ -19,6 +19,7 @@ from cldis_jax.data import subset
 from cldis_jax.data.folder import Folder
 from cldis_jax.evaluation import decoded, labelled, registry, run, tables
 from cldis_jax.evaluation.context import summary
+from cldis_jax.evaluation.floors import RandomMix
 from cldis_jax.metrics.content_tracking import SPAN
 from cldis_jax.models.semantic_encoder import SemanticEncoder
 from cldis_jax.navigation import results as navigation_results
@@ -407,7 +408,7 @@ def test_images_are_encoded_once(context, monkeypatch):
 
 
 def test_a_random_mix_determines_the_labels(context):
-    mix = context.mix(context.source.factors, seed=0)
+    mix = RandomMix(context.source.factors, 10, 0, context.pool)
     factors = context.source.factors(context.pool)
     design = np.column_stack([mix(context.pool), np.ones(len(context.pool))])
     recovered = design @ np.linalg.lstsq(design, factors, rcond=None)[0]
@@ -578,7 +579,7 @@ def test_tad_of_codes_that_are_the_attributes(context, protocol, monkeypatch):
         return np.random.default_rng(0).integers(0, 2, (len(context.source), 3))[indices]
 
     monkeypatch.setattr(context.source, "attributes", attributes, raising=False)
-    known = with_settings(context, protocol=protocol, seeds=1)
+    known = with_settings(context, protocol=(protocol,), seeds=1)
     known.__dict__.update(source=context.source, codes=attributes)
     known.__dict__["untrained"] = [lambda indices: np.random.default_rng(1).normal(size=(len(indices), 3))]
     scores = registry.METRICS["tad"].measure(known)
@@ -595,7 +596,7 @@ def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypa
         return np.random.default_rng(0).integers(0, 2, (len(context.source), 3))[indices]
 
     monkeypatch.setattr(context.source, "attributes", attributes, raising=False)
-    known = with_settings(context, protocol="infodiffusion", seeds=3, floor_seeds=0, num_images=50)
+    known = with_settings(context, protocol=("infodiffusion",), seeds=3, floor_seeds=0, num_images=50)
     known.__dict__.update(
         source=context.source, codes=lambda indices: np.random.default_rng(0).random((len(indices), 3))
     )
@@ -618,7 +619,7 @@ def test_images_without_labels_are_left_out_of_tad(context, protocol, tmp_path):
     for name in ("all", "labelled"):
         (tmp_path / name / "attributes.csv").write_text("\n".join(rows))
         source = Folder(str(tmp_path / name), 8, 1)
-        known = with_settings(context, protocol=protocol, seeds=1, floor_seeds=1, num_images=0)
+        known = with_settings(context, protocol=(protocol,), seeds=1, floor_seeds=1, num_images=0)
 
         def codes(indices, source=source):
             values = source.fetch(indices)[:, 0, 0, 0]

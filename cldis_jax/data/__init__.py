@@ -41,8 +41,7 @@ def make_source(data: ConfigDict) -> Source:
     if data.source == "folder":
         folder = Folder(data.path, size, channels, data.crop, data.split, data.cache)
         if not jax.distributed.is_initialized() or jax.process_index() == 0:
-            held_out = len(split(len(folder), data.holdout)[1])
-            print(*folder.describe(held_out), sep="\n", file=sys.stderr, flush=True)
+            print(*folder.describe(len(parts(folder, data).held_out)), sep="\n", file=sys.stderr, flush=True)
         return folder
     if data.source == "cars3d":
         return Cars3D(data.path, size, channels)

@@ -100,6 +100,9 @@ class Folder(Source):
         following = np.searchsorted(readable, np.arange(len(found))) % len(readable)
         return np.stack([found[readable[i]] for i in following])
 
+    def part(self, name: str) -> np.ndarray:
+        return labels.choose(self._listing.take(self._rows), self._labels, name, "data.holdout_split")
+
     def labelled(self, indices: np.ndarray) -> np.ndarray:
         return self._labels.known(np.asarray(indices))
 

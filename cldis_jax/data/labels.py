@@ -81,8 +81,8 @@ def find(listing: Listing) -> Labels:
     return labels
 
 
-def choose(listing: Listing, labels: Labels, split: str) -> np.ndarray:
-    """Indices of the part of the images that `data.split` names: a folder, or a part in the file of partitions.
+def choose(listing: Listing, labels: Labels, split: str, field: str = "data.split") -> np.ndarray:
+    """Indices of the part of the images that the config's `field` names: a folder, or a part in the file of partitions.
 
     Raises:
       DataError: there is no such part.
@@ -101,7 +101,7 @@ def choose(listing: Listing, labels: Labels, split: str) -> np.ndarray:
         parts = sorted(set(labels.parts or ()) - {""})
         there = f"its folders are {some(folders)}" if folders else "it has no folders"
         there += f", its parts {some(parts)}" if parts else ", and no file names its parts"
-        raise DataError(f"data.split={split!r} is no part of {listing.root}: {there}")
+        raise DataError(f"{field}={split!r} is no part of {listing.root}: {there}")
     return np.array(chosen)
 
 

@@ -34,12 +34,22 @@ class Parts(NamedTuple):
 
 
 def parts(source: Source, data: ConfigDict) -> Parts:
-    """What the config's section `data` trains on and what it holds out: `holdout` of the images, and `holdout_pairs`.
+    """What the config's section `data` trains on and what it holds out.
+
+    It holds out a share `holdout` of the images or the part `holdout_split`, and the combinations of `holdout_pairs`.
 
     Raises:
-      DataError: see `split` and `unseen_combinations`.
+      DataError: both a share and a part, or no such part; see also `split` and `unseen_combinations`.
     """
     train, held_out = split(len(source), data.holdout)
+    if data.holdout_split:
+        if data.holdout:
+            raise DataError(
+                f"data.holdout={data.holdout} and data.holdout_split={data.holdout_split!r} each choose the held-out "
+                "images; set only one"
+            )
+        held_out = source.part(data.holdout_split)
+        train = np.setdiff1d(train, held_out)
     if not data.holdout_pairs:
         return Parts(train, held_out, np.zeros(0, np.int64))
     apart = unseen_combinations(source, data.holdout_pairs)

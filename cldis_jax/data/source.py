@@ -57,6 +57,14 @@ class Source:
             raise ValueError(f"{self.name} has no factors, so images can't be found by them")
         return np.ravel_multi_index(tuple(np.asarray(factors).T), self.factor_sizes)
 
+    def part(self, name: str) -> np.ndarray:
+        """The indices of the part `name` of the set, such as "test", sorted int64.
+
+        Raises:
+          DataError: the set has no such part.
+        """
+        raise DataError(f"{self.name} has no named parts, so data.holdout_split={name!r} can't be held out")
+
     def labelled(self, indices: np.ndarray) -> np.ndarray:
         """Which of the images at `indices` [B] have attribute labels, bool [B]."""
         return np.ones(len(indices), bool)

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from cldis_jax import api, data
-from cldis_jax.evaluation.floors import Codes, RandomMix, Untrained
+from cldis_jax.evaluation.floors import LINEAR, Codes, LinearPixels, RandomMix, Untrained
 from cldis_jax.runtime.errors import UserError
 
 POOLS = ("all", "heldout", "combinations")
@@ -49,7 +49,7 @@ class Settings:
     num_generated: int = 10_000
     num_tracked: int = 16
     decode_steps: Sequence[int] = (10, 20, 50, 100)
-    protocol: str = "exact"
+    protocol: Sequence[str] = ("exact",)
     directions: str = "axes"
     tracker: str = "lk"
     tapir_checkpoint: str = ""
@@ -145,9 +145,6 @@ class Context:
         """Whether this process writes pictures."""
         return self.writes and self.settings.pictures
 
-    def mix(self, labels: Callable[[np.ndarray], np.ndarray], seed: int, pool: np.ndarray | None = None) -> RandomMix:
-        return RandomMix(labels, self.bundle.config.model.latent_dim, seed, self.pool if pool is None else pool)
-
     @functools.cached_property
     def labelled_pool(self) -> np.ndarray:
         """The images of the pool that have attributes."""
@@ -171,16 +168,24 @@ class Context:
         labels: Callable[[np.ndarray], np.ndarray],
         seeds: int | None = None,
         pool: np.ndarray | None = None,
+        pixels: bool = False,
     ) -> dict[str, Any]:
         """Mean and deviation over seeds of `score(represent, seed)`, with its floors.
 
-        The floors are the scores of a random mix of `labels` and of an untrained encoder; `floor_seeds` of 0 means
-        none. `seeds` replaces the number in the settings, and `pool` the images over which `labels` are standardised.
+        The floors are the scores of a random mix of `labels`, of an untrained encoder, and with `pixels` of linear
+        codes of the pixels; `floor_seeds` of 0 means none. `seeds` replaces the number in the settings, and `pool` the
+        images over which `labels` are standardised and to which linear codes are fitted.
         """
+        pool = self.pool if pool is None else pool
+        floor_seeds = range(self.settings.floor_seeds)
+        dim = self.bundle.config.model.latent_dim
         floors = {
-            "random_mix": [score(self.mix(labels, seed, pool), seed) for seed in range(self.settings.floor_seeds)],
+            "random_mix": [score(RandomMix(labels, dim, seed, pool), seed) for seed in floor_seeds],
             "untrained": [score(encoder, seed) for seed, encoder in enumerate(self.untrained)],
         }
+        for kind in LINEAR if pixels else ():
+            linear = (LinearPixels(kind, self.source, dim, seed, pool) for seed in floor_seeds)
+            floors[kind] = [score(codes, seed) for seed, codes in enumerate(linear)]
         return summary([score(self.codes, seed) for seed in range(seeds or self.settings.seeds)], floors)
 
 

@@ -2,16 +2,22 @@
 
 import dataclasses
 
+import cv2
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
+from sklearn.decomposition import PCA
+from sklearn.random_projection import GaussianRandomProjection
 
 from cldis_jax import api, models
 from cldis_jax.api.codes import encode
-from cldis_jax.data import Source
+from cldis_jax.data import Source, subset
 from cldis_jax.runtime import partitioning
 
 BATCH_PER_DEVICE = 128
+PIXEL_SIDE = 16  # images are reduced to this many pixels a side before linear codes are computed
+FITTED_IMAGES = 5000  # at most
+LINEAR = {"pixels_pca": PCA, "pixels_projection": GaussianRandomProjection}  # by the name of the floor
 
 
 class Codes:
@@ -66,3 +72,28 @@ class RandomMix:
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         return (self._labels(indices) - self._mean) @ self._mix
+
+
+class LinearPixels:
+    """Linear codes [N, C] of the pixels of reduced images: principal components, or a random projection.
+
+    Components are fitted to at most `FITTED_IMAGES` of the images at `indices`, without labels. Where there are fewer
+    images or pixels than C, there are fewer components.
+    """
+
+    def __init__(self, kind: str, source: Source, dim: int, seed: int, indices: np.ndarray):
+        self._source = source
+        pixels = self._pixels(subset(indices, FITTED_IMAGES, seed))
+        self._codes = LINEAR[kind](min(dim, *pixels.shape), random_state=seed).fit(pixels)
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return self._codes.transform(self._pixels(indices))
+
+    def _pixels(self, indices: np.ndarray) -> np.ndarray:
+        """Values in [0, 1], float32 [N, P]."""
+        reduced = []
+        for start in range(0, len(indices), BATCH_PER_DEVICE):
+            images = self._source.fetch(indices[start : start + BATCH_PER_DEVICE])
+            side = min(PIXEL_SIDE, images.shape[1])
+            reduced += [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).ravel() for image in images]
+        return np.stack(reduced).astype(np.float32) / 255

@@ -96,23 +96,28 @@ def information_gap(context: Context) -> dict[str, Any]:
 
 
 def total_auroc_difference(context: Context) -> dict[str, Any]:
-    """TAD on the set's attributes by the protocol of the settings; once if all seeds have the same images.
+    """TAD on the set's attributes by each protocol of the settings; the names of the first have no suffix.
 
-    Images without labels are left out.
+    Images without labels are left out. A protocol is measured once if all seeds have the same images.
     """
-    protocol, source, pool = context.settings.protocol, context.source, context.labelled_pool
-    num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
-    first = protocol == "infodiffusion"
+    source, pool = context.source, context.labelled_pool
+    result, notes = {}, []
+    for protocol in context.settings.protocol:
+        num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
+        first = protocol == "infodiffusion"
 
-    def score(represent, seed):
-        indices = pool[:num] if first else subset(pool, num, seed)
-        return tad(represent(indices), source.attributes(indices), protocol)
+        def score(represent, seed, protocol=protocol, num=num, first=first):
+            indices = pool[:num] if first else subset(pool, num, seed)
+            return tad(represent(indices), source.attributes(indices), protocol)
 
-    seeds = 1 if first or num == len(pool) else None
-    result = context.scored(score, source.attributes, seeds, pool)
+        seeds = 1 if first or num == len(pool) else None
+        scores = context.scored(score, source.attributes, seeds, pool, pixels=True)
+        suffix = f", {protocol}" if notes else ""
+        result |= {f"{name}{suffix}": value for name, value in scores.items()}
+        notes.append(f"protocol {protocol}, {num} images")
     without = len(context.pool) - len(pool)
-    left_out = f"; {without} images without labels are left out" if without else ""
-    return result | {"note": f"protocol {protocol}, {num} images{left_out}"}
+    left_out = [f"{without} images without labels are left out"] if without else []
+    return result | {"note": "; ".join(notes + left_out)}
 
 
 def ranking(context: Context) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cldis_jax import api, data, metrics
-from cldis_jax.evaluation import composition, decoded, labelled
+from cldis_jax.evaluation import attributes, composition, decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
 from cldis_jax.runtime.errors import UserError
@@ -34,11 +34,17 @@ def needs_samples(context: Context) -> None:
     context.draw(settings.num_train + settings.num_test, 0)
 
 
-def needs_attributes(context: Context) -> None:
-    if not context.source.attribute_names:
-        raise UserError(f"tad needs attribute labels (CelebA), {context.source.name} has none; try {LABEL_FREE}")
-    if not len(context.labelled_pool):
-        raise UserError(f"tad: none of the {len(context.pool)} images to score has a row in the file of labels")
+def needs_attributes(metric: str) -> Callable[[Context], None]:
+    def check(context: Context) -> None:
+        source, pool = context.source, context.labelled_pool
+        if not source.attribute_names:
+            raise UserError(f"{metric} needs attribute labels (CelebA), {source.name} has none; try {LABEL_FREE}")
+        if not len(pool):
+            raise UserError(
+                f"{metric}: none of the {len(context.pool)} images to score has a row in the file of labels"
+            )
+
+    return check
 
 
 def needs_models(context: Context) -> None:
@@ -139,7 +145,8 @@ METRICS = {
     "irs": _paired(metrics.irs),
     "composition": Metric(composition.measure, (needs_factors, needs_combinations)),
     "udr": Metric(labelled.ranking, (needs_models,)),
-    "tad": Metric(labelled.total_auroc_difference, (needs_attributes,)),
+    "attributes": Metric(attributes.measure, (needs_attributes("attributes"),)),
+    "tad": Metric(labelled.total_auroc_difference, (needs_attributes("tad"),)),
     "fid": Metric(decoded.frechet, (needs_inception,)),
     "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
     "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
@@ -163,7 +170,7 @@ def check(context: Context, names: Sequence[str]) -> None:
     """Raise UserError, before any work, if a metric is unknown, or the model, its data or a file don't allow it."""
     check_names(names)
     settings, bundle = context.settings, context.bundle
-    if settings.pool == "heldout" and bundle.config.data.holdout == 0:
+    if settings.pool == "heldout" and not (bundle.config.data.holdout or bundle.config.data.holdout_split):
         raise UserError("--pool=heldout: this model saw every image in training (data.holdout=0)")
     if settings.pool == "combinations" and not bundle.config.data.holdout_pairs:
         raise UserError('--pool=combinations: this model saw every combination in training (data.holdout_pairs="")')

@@ -9,6 +9,7 @@ from cldis_jax.metrics.composition import composition
 from cldis_jax.metrics.content_tracking import content_tracking
 from cldis_jax.metrics.dci import dci
 from cldis_jax.metrics.factor_vae import factor_vae
+from cldis_jax.metrics.few_labels import few_labels
 from cldis_jax.metrics.infomec import infomec
 from cldis_jax.metrics.irs import irs
 from cldis_jax.metrics.loss_capacity import dci_es
@@ -27,6 +28,7 @@ __all__ = [
     "dci",
     "dci_es",
     "factor_vae",
+    "few_labels",
     "infomec",
     "irs",
     "mig",

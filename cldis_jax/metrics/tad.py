@@ -49,6 +49,15 @@ def tad(codes: np.ndarray, attributes: np.ndarray, protocol: str = "exact") -> d
     return mean | {f"{name}_std": float(np.std([score[name] for score in scores])) for name in scores[0]}
 
 
+def areas(codes: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+    """Exact areas under the ROC curves [A, C] of codes [N, C] as predictors of binary attributes [N, A].
+
+    An area is at least 0.5: a code may predict an attribute in either direction. Attributes with a single value get
+    0.5.
+    """
+    return _areas(codes, attributes, None)
+
+
 def _score(areas: np.ndarray, attributes: np.ndarray) -> dict[str, float]:
     second, best = np.sort(areas, axis=1)[:, -2:].T
     information = inputs.mutual_information(attributes, attributes)

@@ -35,6 +35,7 @@ RETIRED: dict[str, tuple[Any, str]] = {
 ADDED: dict[str, Any] = {
     "data.split": "",
     "data.cache": "auto",
+    "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
     "model.encoder_head": "mean",

@@ -99,17 +99,25 @@ def curves(history: list[dict[str, float]], panels: dict[str, Sequence[str]]) ->
 
 
 def heatmap(
-    values: np.ndarray, row_labels: Sequence[str], column_labels: Sequence[str], title: str = "", scale: str = ""
+    values: np.ndarray,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str = "",
+    scale: str = "",
+    least: float = 0.0,
 ) -> np.ndarray:
-    """One uint8 picture of a matrix [R, C] of values from 0 up, each written in its cell; `scale` names the colours."""
+    """One uint8 picture of a matrix [R, C] of values from `least` up, each written in its cell.
+
+    `scale` names the colours.
+    """
     rows, columns = values.shape
     figure = new_figure(2.6 + 0.75 * columns, 1.6 + 0.34 * rows)
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="viridis", vmin=0, aspect="auto")
+    image = axes.imshow(values, cmap="viridis", vmin=least, aspect="auto")
     axes.set_xticks(range(columns), column_labels, rotation=30, ha="right", fontsize=8)
     axes.set_yticks(range(rows), row_labels, fontsize=8)
     for i, j in np.ndindex(rows, columns):
-        colour = "white" if values[i, j] < 0.6 * values.max() else "black"
+        colour = "white" if values[i, j] - least < 0.6 * (values.max() - least) else "black"
         axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label=scale)

@@ -38,7 +38,8 @@ def training_command(cell: Cell, folder: pathlib.Path, configs: pathlib.Path | s
 
 def evaluation_command(cell: Cell, latent: str, folder: pathlib.Path) -> list[str]:
     where = (f"--workdir={folder / 'run'}", f"--latent={latent}", f"--out={folder / latent}")
-    flags = (f"--{name}={value}" for name, value in (cell.evaluation | cell.weights).items())
+    given = cell.evaluation | cell.weights
+    flags = (f"--{name}={','.join(v) if isinstance(v, list) else v}" for name, v in given.items())
     return [sys.executable, "-m", "cldis_jax.evaluate", *where, f"--metrics={','.join(cell.metrics)}", *flags]
 
 

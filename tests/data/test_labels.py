@@ -162,6 +162,29 @@ def test_a_part_that_is_not_there_is_refused(tmp_path, celeba):
         Folder(str(celeba / "Img/img_align_celeba"), 8, split="dev")
 
 
+def test_a_part_is_held_out(tmp_path, capsys):
+    root = pictures(tmp_path / "photos", "train/1.png", "test/2.png", "train/3.png", "test/4.png")
+    config = scenes.get_config("tiny").data
+    config.source, config.path, config.cache, config.holdout = "folder", str(root), "", 0.0
+    config.holdout_split = "test"
+    source = data.make_source(config)
+    assert "4 images (2 held out)" in capsys.readouterr().err
+    found = data.parts(source, config)
+    assert [source.names[i] for i in found.train] == ["train/1.png", "train/3.png"]
+    assert [source.names[i] for i in found.held_out] == ["test/2.png", "test/4.png"]
+    config.holdout = 0.5
+    with pytest.raises(DataError, match=r"data.holdout=0.5 and data.holdout_split='test' each choose"):
+        data.parts(source, config)
+    config.holdout, config.holdout_split = 0.0, "valid"
+    with pytest.raises(DataError, match=r"data.holdout_split='valid' is no part of"):
+        data.parts(source, config)
+
+
+def test_a_part_of_the_published_partition_is_held_out(celeba):
+    source = Folder(str(celeba / "Img/img_align_celeba"), 8)
+    assert sorted(np.concatenate([source.part(name) for name in ("train", "valid", "test")])) == [0, 1, 2]
+
+
 def test_make_source_says_what_it_reads(celeba, capsys, tmp_path):
     config = scenes.get_config("tiny").data
     config.source, config.path, config.holdout = "folder", str(celeba / "Img/img_align_celeba"), 0.4

@@ -137,7 +137,7 @@ class Grid(Source):
 
 
 def with_pairs(pairs, holdout=0.0):
-    return ConfigDict({"holdout": holdout, "holdout_pairs": pairs})
+    return ConfigDict({"holdout": holdout, "holdout_split": "", "holdout_pairs": pairs})
 
 
 def test_whole_combinations_of_two_factors_are_held_out():
@@ -158,6 +158,13 @@ def test_without_pairs_the_parts_are_those_of_the_share():
     found = data.parts(Grid(), with_pairs("", holdout=0.2))
     for part, expected in zip(found, (*split(60, 0.2), [])):
         np.testing.assert_array_equal(part, expected)
+
+
+def test_a_set_without_named_parts_can_hold_none_out():
+    config = with_pairs("")
+    config.holdout_split = "test"
+    with pytest.raises(DataError, match="grid has no named parts"):
+        data.parts(Grid(), config)
 
 
 @pytest.mark.parametrize(
