@@ -33,8 +33,8 @@ STEPS = flags.DEFINE_integer("steps", None, "training steps of every method (def
 DATA = flags.DEFINE_multi_string(
     "data",
     [],
-    "NAME=PATH, repeatable: the published files of cars3d or mpi3d, or the folder of prepared TFDS sets of shapes3d or "
-    "celeba",
+    "NAME=PATH, repeatable: the published files of cars3d or mpi3d; the folder of prepared TFDS sets of shapes3d, and "
+    "at --scale=full of celeba; at other scales the folder or zip of celeba's images and attributes",
 )
 INCEPTION = flags.DEFINE_string("inception_weights", None, "celeba: file of the Inception network, for FID")
 LPIPS = flags.DEFINE_list("lpips_weights", None, "celeba: files of AlexNet and of LPIPS")

@@ -1,9 +1,14 @@
 """CL-Dis on your own images: a folder or a zip file of them.
 
     python -m cldis_jax.main --config=configs/folder.py --config.data.path=PHOTOS --workdir=runs/photos
+    python -m cldis_jax.main --config=configs/folder.py:cpu --config.data.path=PHOTOS --workdir=runs/photos_cpu
 
-64 px, one GPU; not run by us. On a laptop use `configs/folder.py:cpu`: 32 px and a small network. Sizes and presets:
-configs/small_images.py.
+    full (the first)  64 px, one GPU                             not run by us
+    cpu               64 px, one CPU core, 90 minutes
+    long              32 px, two CPU cores, thirty minutes
+    tiny              16 px, a smoke test, under a minute        no number
+
+configs/faces.py and configs/cats.py build on this file. Sizes and presets: configs/small_images.py.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +17,8 @@ from cldis_jax.configs import small_images
 
 
 def get_config(argument: str = "full") -> ConfigDict:
-    config = small_images.get_config(argument)
+    size, preset = small_images.parse(argument)
+    config = small_images.get_config(f"{'cpu64' if size == 'cpu' else size},{preset}")
     config.data.source = "folder"
     config.data.holdout = 0.05
     config.model.latent_dim = 16

@@ -7,6 +7,7 @@ The argument is `SIZE` or `SIZE,PRESET`; the defaults are `full` and `best`:
     full   64 px, 100,000 steps; one GPU. Not run by us
     long   32 px and a small network, 18,000 steps; two CPU cores
     cpu    the same for 6,000 steps; two CPU cores, ten minutes
+    cpu64  64 px in patches of 8 x 8 and a small network, 8,000 steps; one CPU core, 90 minutes
     tiny   16 px, 60 steps; a smoke test, under a minute
 
 `best` was chosen on rendered scenes at `cpu` and `long` (docs/studies/cpu, docs/studies/long). At each size `paper` has
@@ -78,6 +79,18 @@ def small_network(config: ConfigDict) -> None:
     shallow(config)
 
 
+def small_network_of_large_patches(config: ConfigDict) -> None:
+    """64 px in patches of 8 x 8: layers with 8 x 8 positions, as `small_network`, and twice the channels."""
+    config.data.image_size = 64
+    config.data.batch_size = 16
+    config.model.patch_size = 8
+    config.model.base_channels = 96  # half the number of values in a patch
+    config.model.embed_dim = 128
+    config.model.encoder_multipliers = (1, 1)
+    config.model.attention_resolutions = (8,)
+    shallow(config)
+
+
 def tiny_network(config: ConfigDict) -> None:
     """16 px: the smallest network that has every part."""
     config.data.image_size = 16
@@ -106,6 +119,12 @@ def shallow(config: ConfigDict) -> None:
 def steps_18_000(config: ConfigDict) -> None:
     config.train.steps = 18_000
     config.train.picture_every = 1_500
+    config.checkpoint.every_steps = 500
+
+
+def steps_8_000(config: ConfigDict) -> None:
+    config.train.steps = 8_000
+    config.train.picture_every = 2_000
     config.checkpoint.every_steps = 500
 
 
@@ -166,5 +185,6 @@ SIZES = {
     "full": Size((one_gpu,), ()),
     "long": Size((small_network, steps_18_000), (penalties_of_32_pixels, listen_4_000)),
     "cpu": Size((small_network, steps_6_000), (penalties_of_32_pixels, short_run, listen_and_swap_2_000)),
+    "cpu64": Size((small_network_of_large_patches, steps_8_000), (listen_and_swap_2_000,)),
     "tiny": Size((tiny_network, steps_60), (penalties_of_32_pixels, short_run, smoke_test)),
 }

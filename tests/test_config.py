@@ -130,7 +130,7 @@ def test_no_two_functions_of_a_size_set_the_same_field():
 @pytest.mark.parametrize(
     ("module", "argument", "message"),
     [
-        (scenes, "huge", "unknown size 'huge': choose from full, long, cpu, tiny"),
+        (scenes, "huge", "unknown size 'huge': choose from full, long, cpu, cpu64, tiny"),
         (scenes, "", "unknown size ''"),
         (sprites, "cpu,worst", "unknown preset 'worst': choose from paper, best"),
         (scenes, "cpu,", "unknown preset ''"),

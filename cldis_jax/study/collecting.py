@@ -8,11 +8,16 @@ import numpy as np
 
 from cldis_jax.evaluation import tables
 from cldis_jax.study import intervals, records
-from cldis_jax.study.cells import DATASETS, LATER_METRICS, Cell, Table, resolve
+from cldis_jax.study.cells import LATER_METRICS, Cell, Table, dataset_at, resolve
 from cldis_jax.study.records import Record
 
 AS_RUN = "The cells were run with the configs in cells.jsonl, which are not those of this version."
 FLOORS = {"untrained": "untrained encoder", "random_directions": "random directions"}
+CODE_FLOORS = {  # these depend on the number of codes alone
+    "random_mix": "random mix of the labels",
+    "pixels_pca": "PCA of the pixels",
+    "pixels_projection": "random projection of the pixels",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +115,8 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
                 for name, score in records.scores(record["results"][latent]).items():
                     values.setdefault(name, {})[seed] = score["mean"]
                     for kind, floor in score.get("floors", {}).items():
-                        # A random mix depends on the number of codes alone, the other floors on the network too.
-                        mix = kind == "random_mix"
-                        key = ("random mix of the labels", codes, "-") if mix else (FLOORS[kind], codes, latent)
+                        of_codes = kind in CODE_FLOORS
+                        key = (CODE_FLOORS[kind], codes, "-") if of_codes else (FLOORS[kind], codes, latent)
                         floors.setdefault(key, {}).setdefault(name, []).append(floor)
             scores = {name: summarise(seen) for name, seen in values.items()}
             ours.append(Row("ours", group[0].label, latent, scores, _seeds(statuses), codes=codes))
@@ -121,7 +125,9 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
         scores = {name: Score(float(np.mean(seen))) for name, seen in values.items()}
         below.append(Row("floor", f"floor: {what}, {codes} codes", latent, scores, codes=codes))
     differences = tuple(filter(None, (_difference(ours[0], other) for other in ours[1:])))
-    return Section(dataset, DATASETS[dataset].label, (*ours, *below, *_published(cells[0], table)), differences)
+    return Section(
+        dataset, dataset_at(dataset, table.scale).label, (*ours, *below, *_published(dataset, table)), differences
+    )
 
 
 def _difference(first: Row, other: Row) -> Row | None:
@@ -154,11 +160,10 @@ def _seeds(statuses: list[str]) -> str:
     return f"{done} of {len(statuses)} ({others})" if done else others
 
 
-def _published(cell: Cell, table: Table) -> list[Row]:
-    """The published rows of the cell's data set, for the metrics of the table."""
-    data = resolve(cell).data
-    name = tables.PUBLISHED_SETS.get((data.source, data.name), "")
-    columns = {column.metric: f"{column.metric}/{column.names[0]}" for column in table.columns}
+def _published(dataset: str, table: Table) -> list[Row]:
+    """The published rows of the data set, for the metrics of the table."""
+    name = dataset_at(dataset, table.scale).published
+    columns = {c.metric: f"{c.metric}/{c.names[0]}" for c in reversed(table.columns)}  # the first of each metric
     found: dict[tuple[str, str], dict[str, Score]] = {}
     notes: dict[tuple[str, str], str] = {}
     for row in tables.published(name):
