@@ -30,6 +30,8 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator: numbe
 
 NO_COMMANDS = ("__init__", "cli", "config")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Modules whose exceptions epath raises about a bucket.
+BUCKET_ERRORS = ("gcsfs.", "google.auth.exceptions", "google.api_core.exceptions", "tensorflow.python.framework.errors")
 
 
 def fail(error: BaseException | str) -> None:
@@ -137,7 +139,7 @@ def _accident(error: Exception) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"the disk is full, or the quota: {message}"
-    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
+    if type(error).__module__.startswith(BUCKET_ERRORS):
         return f"a file can't be read or written: {message}"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if isinstance(error, RuntimeError | AssertionError) and "/jax/" in raised_in:
