@@ -149,7 +149,8 @@ def measure(
         return jnp.log(error_with(jnp.roll(z, 1, axis=0)) / right), jnp.log(error_with(jnp.zeros_like(z)) / right)
 
     unmeasured = jnp.float32(jnp.nan)
-    gains = jax.lax.cond(step % config.feedback.every == 0, probe, lambda: (unmeasured, unmeasured))
+    with jax.named_scope("probe"):
+        gains = jax.lax.cond(step % config.feedback.every == 0, probe, lambda: (unmeasured, unmeasured))
     return Signals(progress, *gains)
 
 
