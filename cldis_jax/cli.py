@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 import cldis_jax
 from cldis_jax import configs
-from cldis_jax.runtime import report
+from cldis_jax.runtime import compilation_cache, report
 from cldis_jax.runtime.errors import UserError
 
 os.environ["MPLBACKEND"] = "agg"  # that of a notebook, which its children inherit, may not be installed
@@ -121,6 +121,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _join_processes() -> None:
     """Join the processes that the flags ask for, if they do, before anything touches a device."""
     if not (DISTRIBUTED.value or COORDINATOR.value):
+        compilation_cache.use_default()  # the launchers of several processes choose a folder that these share
         for flag in (NUM_PROCESSES, PROCESS_ID):
             if flag.value is not None:
                 raise UserError(

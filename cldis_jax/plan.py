@@ -33,6 +33,7 @@ def main() -> None:
     cli.require(CONFIG)
     topology = Topology.parse(TOPOLOGY.value)
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # it is for programs that run here
     facts = ahead_of_time.plan(CONFIG.value, topology, EFFORT.value, by_part=BREAKDOWN.value)
     if OUT.value:
         report.write_json(OUT.value, facts)

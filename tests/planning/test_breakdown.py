@@ -34,7 +34,7 @@ def test_an_instruction_belongs_to_the_part_that_its_path_names():
 
 
 def test_the_memory_at_its_peak():
-    """When `sum` is computed: a and b are dead, a view of c is used later, `near` is in fast memory, r is the output."""
+    """At `sum`: a and b are dead, a view of c is used later, `near` is in fast memory, r is the output."""
     assert breakdown.alive_at_peak(hlo.Module(TEXT)) == {"c": 128, "sum": 32}
 
 
