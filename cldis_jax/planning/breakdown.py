@@ -14,8 +14,7 @@ from cldis_jax.runtime import report
 # Part -> names in the path of an instruction, written as a regular expression. The first part that matches counts.
 PARTS = {
     "probe of z": r"probe",
-    "optimiser": r"optimiser",
-    "EMA": r"ema",
+    "optimiser and EMA": r"optimiser|ema",  # XLA makes one fusion of them for each parameter
     "VAE": r"BetaVAE\b.*",
     "attention": r"\w+_(attention|cross)",
     "conditioning": r"ada_gn|time_scale_shift|z_scale|tokens|time_[01]|time_embedding",

@@ -30,7 +30,7 @@ def test_an_instruction_belongs_to_the_part_that_its_path_names():
     assert parts["near"] == breakdown.COPIES
     assert parts["c"] == "skips and resizing"
     assert parts["sum"] == breakdown.COLLECTIVES
-    assert parts["r"] == "optimiser"
+    assert parts["r"] == "optimiser and EMA"
 
 
 def test_the_memory_at_its_peak():
@@ -62,9 +62,9 @@ def test_the_parts_of_a_network_add_up_to_the_totals():
     for what, total in totals.items():
         assert sum(costs[what] for costs in parts.values()) == pytest.approx(total, rel=1e-9)
     assert parts["convolutions"]["flops"] > parts["norms and activations"]["flops"] > 0
-    for part in ("convolutions", "norms and activations", "attention", "conditioning", "EMA"):
+    for part in ("convolutions", "norms and activations", "attention", "conditioning", "optimiser and EMA"):
         assert parts[part]["bytes_accessed"] > 0, part
-    for part in ("probe of z", "VAE", "optimiser", breakdown.COLLECTIVES):
+    for part in ("probe of z", "VAE", breakdown.COLLECTIVES):
         assert set(parts[part].values()) == {0}, part
     facts = {
         "breakdown": parts,
