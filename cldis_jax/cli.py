@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 import cldis_jax
 from cldis_jax import configs
-from cldis_jax.runtime import report
+from cldis_jax.runtime import compilation_cache, report
 from cldis_jax.runtime.errors import UserError
 
 os.environ["MPLBACKEND"] = "agg"  # that of a notebook, which its children inherit, may not be installed
@@ -30,6 +30,8 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "with --coordinator: numbe
 
 NO_COMMANDS = ("__init__", "cli", "config")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Modules whose exceptions epath raises about a bucket.
+BUCKET_ERRORS = ("gcsfs.", "google.auth.exceptions", "google.api_core.exceptions", "tensorflow.python.framework.errors")
 
 
 def fail(error: BaseException | str) -> None:
@@ -119,6 +121,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _join_processes() -> None:
     """Join the processes that the flags ask for, if they do, before anything touches a device."""
     if not (DISTRIBUTED.value or COORDINATOR.value):
+        compilation_cache.use_default()  # the launchers of several processes choose a folder that these share
         for flag in (NUM_PROCESSES, PROCESS_ID):
             if flag.value is not None:
                 raise UserError(
@@ -137,7 +140,7 @@ def _accident(error: Exception) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"the disk is full, or the quota: {message}"
-    if type(error).__module__.startswith("tensorflow.python.framework.errors"):  # of epath, about a bucket
+    if type(error).__module__.startswith(BUCKET_ERRORS):
         return f"a file can't be read or written: {message}"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if isinstance(error, RuntimeError | AssertionError) and "/jax/" in raised_in:

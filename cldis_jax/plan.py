@@ -24,6 +24,7 @@ EFFORT = flags.DEFINE_float(
     lower_bound=-1.0,
     upper_bound=1.0,
 )
+BREAKDOWN = flags.DEFINE_bool("breakdown", False, "also which parts of the step the bytes, FLOPs and memory belong to")
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of tables")
 OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
 
@@ -32,7 +33,8 @@ def main() -> None:
     cli.require(CONFIG)
     topology = Topology.parse(TOPOLOGY.value)
     jax.config.update("jax_platforms", "cpu")
-    facts = ahead_of_time.plan(CONFIG.value, topology, EFFORT.value)
+    jax.config.update("jax_enable_compilation_cache", False)  # it is for programs that run here
+    facts = ahead_of_time.plan(CONFIG.value, topology, EFFORT.value, by_part=BREAKDOWN.value)
     if OUT.value:
         report.write_json(OUT.value, facts)
     print(json.dumps(facts) if JSON.value else ahead_of_time.tables(facts))

@@ -24,7 +24,7 @@ done
 require config workdir
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-run export EXTRAS=gpu
+run export EXTRAS="${EXTRAS:-gpu,tfds}"
 run source launch/setup.sh
 gpu_environment
 run exec python -m cldis_jax.main --config="$config" --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}

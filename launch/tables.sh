@@ -41,7 +41,7 @@ require table out
   refuse "--machine=$machine is not one of 0 to M-1 for --machines=$machines"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-((!gpus)) || run export EXTRAS=gpu
+((!gpus)) || run export EXTRAS="${EXTRAS:-gpu,tfds}"
 run source launch/setup.sh
 tables=(python -m cldis_jax.tables --table="$table" --out="$out" --scale="$scale" ${passed_on[@]+"${passed_on[@]}"})
 pids=()

@@ -121,7 +121,7 @@ setup() {
     # The image's own python3 is 3.10.
     on_workers "set -e; python3.11 -c 'import ensurepip' 2>/dev/null || { sudo apt-get -o DPkg::Lock::Timeout=600 update -qq; \
 sudo apt-get -o DPkg::Lock::Timeout=600 install -y -qq python3.11-venv; }; \
-mkdir -p cldis_jax; tar -xzf cldis_jax.tar.gz -C cldis_jax; PYTHON=python3.11 EXTRAS=tpu bash cldis_jax/launch/setup.sh"
+mkdir -p cldis_jax; tar -xzf cldis_jax.tar.gz -C cldis_jax; PYTHON=python3.11 EXTRAS=tpu,tfds bash cldis_jax/launch/setup.sh"
 }
 
 # A lost connection does not end the run (because of tee -p). The next run waits at the lock until it has ended, and

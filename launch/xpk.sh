@@ -81,7 +81,7 @@ start() {
   run rm -rf "$code"
   run git clone --quiet --depth=1 "file://$PWD" "$code" # without .venv, runs/ and uncommitted changes
   # With exec the SIGTERM before a preemption reaches the run, which then saves.
-  command="export EXTRAS=tpu JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); bash launch/setup.sh && exec .venv/bin/$(
+  command="export EXTRAS=tpu,tfds JAX_COMPILATION_CACHE_DIR=$(quote "${workdir%/}/xla-cache"); bash launch/setup.sh && exec .venv/bin/$(
     quote python -m cldis_jax.main --distributed --config="$config" --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
   )"
   run xpk workload delete "${where[@]}" --workload="$name" --force # delete a finished workload of this name

@@ -19,7 +19,7 @@ PAGES = sorted(
 
 # What cannot run in a test, and why; its flags are checked. The first pattern that is found in a command counts.
 NOT_RUN = {
-    r"^bash launch/(gpu|tpu_vm|xpk)\.sh|^sbatch ": "needs GPUs, TPUs or a cluster; tests/launch has stand-ins",
+    r"^bash launch/(gpu\w*|tpu_vm|xpk)\.sh|^sbatch ": "needs GPUs, TPUs or a cluster; tests/launch has stand-ins",
     r"^bash launch/(quickstart|test|docs)\.sh|^bash launch/setup\.sh": "makes .venv; tests/launch has its parts",
     r"^source \.venv/bin/activate$|^(ruff|git) |^python3 -m venv |^\S*pip install ": (
         "sets up an environment, or belongs to another tool"

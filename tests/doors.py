@@ -24,6 +24,7 @@ def run(*words, cwd: str | os.PathLike = ROOT, timeout: float = 300) -> subproce
     """The result of `python -m cldis_jax.WORDS`, of `python FILE.py ...` or of `python -c PROGRAM ...`, as text.
 
     The child has the environment of this process; what an import reads of it, the warm process read when it started.
+    There is no TensorFlow in it: no command needs it.
     """
     words = [str(word) for word in words]
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +44,8 @@ def _child(words, files, cwd, environment):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.chdir(cwd)
     os.environ.update(environment)
+    assert "tensorflow" not in sys.modules
+    sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # an import of None fails
     if words[0] == "-c":
         _, program, *arguments = words
         sys.argv = ["-c", *arguments]

@@ -205,9 +205,12 @@ def test_the_matplotlib_of_a_notebook_is_not_asked_for(command, monkeypatch):
     ("body", "message"),
     [
         ("raise OSError(28, 'No space left on device', 'a.json')", "the disk is full, or the quota: [Errno 28]"),
-        (
-            "raise type('E', (Exception,), dict(__module__='tensorflow.python.framework.errors_impl'))('no\\nhost')",
-            "a file can't be read or written: no host",
+        *(
+            (
+                f"raise type('E', (Exception,), dict(__module__='{module}'))('no\\nhost')",
+                "a file can't be read or written: no host",
+            )
+            for module in ("tensorflow.python.framework.errors_impl", "gcsfs.retry")
         ),
     ],
 )

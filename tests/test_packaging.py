@@ -13,6 +13,7 @@ import zipfile
 import pytest
 
 from cldis_jax import cli
+from tests import doors
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "cldis_jax", "configs")
@@ -134,3 +135,46 @@ def test_the_wheel_describes_a_config_by_name(installed, tmp_path):
     done = run(*words, cwd=tmp_path, path=installed)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["parameters"]["total"] > 50_000_000
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "tensorflow_datasets"])
+def test_the_tests_run_commands_without_tensorflow(name):
+    """Those of tests/test_docs.py, among them `main`, `evaluate` and `edit`, start in such a process."""
+    done = doors.run("-c", f"import {name}")
+    assert done.returncode == 1
+    assert f"ModuleNotFoundError: import of {name} halted" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_bare_installation_trains_evaluates_and_edits(checkout, tmp_path):
+    """Without any extra, so without TensorFlow, in at most 1.2 GB. It downloads packages."""
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-qq", checkout], check=True)
+    assert run(python, "-c", "import tensorflow", cwd=tmp_path).returncode == 1
+    size = sum(file.stat().st_size for file in python.parents[1].rglob("*") if file.is_file() and not file.is_symlink())
+    assert size < 1.2e9
+    for command in (
+        ["main", "--config=scenes:tiny", "--config.train.steps=2", "--workdir=run"],
+        [
+            "evaluate",
+            "--workdir=run",
+            "--metrics=dci",
+            "--seeds=1",
+            "--floor_seeds=1",
+            "--num_train=250",
+            "--num_test=150",
+        ],
+        [
+            "edit",
+            "--workdir=run",
+            "--images=run/pictures",
+            "--out=edited",
+            "--reconstruct",
+            "--encode_steps=2",
+            "--num_steps=2",
+        ],
+    ):
+        done = run(python, "-m", f"cldis_jax.{command[0]}", *command[1:], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "edited").iterdir())) > 0

@@ -1,5 +1,6 @@
 """Image sets, rendered or read from files, and their batches."""
 
+import importlib.util
 import sys
 
 import jax
@@ -23,8 +24,8 @@ def make_source(data: ConfigDict) -> Source:
     """The image set of the config's section `data`.
 
     Raises:
-      DataError: an unknown source or crop, a number of channels that the source does not have, or missing images. The
-        message says what to do.
+      DataError: an unknown source or crop, a number of channels that the source does not have, missing images, or a
+        library that is not installed. The message says what to do.
     """
     size, channels = data.image_size, data.channels
     if data.source not in SOURCES:
@@ -47,6 +48,8 @@ def make_source(data: ConfigDict) -> Source:
         return Cars3D(data.path, size, channels)
     if data.source == "mpi3d":
         return Mpi3D(data.path, data.name, size, channels)
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise DataError("data.source=tfds needs TensorFlow Datasets: pip install 'cldis_jax[tfds]'")
     from cldis_jax.data.tfds import Tfds  # imported here, because the import takes seconds
 
     return Tfds(data.name, size, channels, data.crop, data.data_dir)

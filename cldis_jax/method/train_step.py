@@ -116,10 +116,12 @@ def train_step(
     else:
         gradient, output = _accumulate(loss_and_gradient, x0, config.train.accumulate)
 
-    updates, opt_state = make_optimizer(config).update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("optimiser"):  # `plan --breakdown` reads the names
+        updates, opt_state = make_optimizer(config).update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
     loop = feedback.close_loop(config, state.feedback, output.signals, state.step)
-    ema = state.ema.replace(params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay))
+    with jax.named_scope("ema"):
+        ema = state.ema.replace(params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay))
     scalars = output.scalars | {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
     scalars |= {"feedback/progress": loop.progress}
     scalars |= {"feedback/z_gain": loop.gain, "feedback/z_gain_zero": loop.zero_gain}

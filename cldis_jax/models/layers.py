@@ -93,8 +93,9 @@ def time_embedding(t: jax.Array, dim: int, max_period: float = 10_000.0) -> jax.
 
 def ada_gn(h: jax.Array, t_scale: jax.Array, t_shift: jax.Array, z_scale: jax.Array | None) -> jax.Array:
     """(h (1 + t_scale) + t_shift) (1 + z_scale) for normalised features h [B, H, W, C]; the others are [B, C]."""
-    h = h * (1 + t_scale[:, None, None]) + t_shift[:, None, None]
-    return h if z_scale is None else h * (1 + z_scale[:, None, None])
+    with jax.named_scope("ada_gn"):  # `plan --breakdown` reads the name
+        h = h * (1 + t_scale[:, None, None]) + t_shift[:, None, None]
+        return h if z_scale is None else h * (1 + z_scale[:, None, None])
 
 
 class ResBlock(nn.Module):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.config import validate
-from cldis_jax.planning import cost, hlo
+from cldis_jax.planning import breakdown, cost, hlo
 from cldis_jax.planning.chips import Topology
 from cldis_jax.runtime import partitioning, report
 from cldis_jax.runtime.errors import UserError
@@ -101,14 +101,17 @@ def costs(compiled: jax.stages.Compiled, module: hlo.Module) -> tuple[float, flo
     return float(once["flops"]) * module.repeated_flops(), float(once["bytes accessed"]) * module.repeated_bytes()
 
 
-def plan(config: ConfigDict, topology: Topology, effort: float = 0.0) -> dict[str, Any]:
-    """All figures; FLOPs and bytes are of one chip and one optimiser step."""
+def plan(config: ConfigDict, topology: Topology, effort: float = 0.0, *, by_part: bool = False) -> dict[str, Any]:
+    """All figures; FLOPs and bytes are of one chip and one optimiser step. `by_part` adds `breakdown`."""
     compiled, facts = compile_step(config, topology, effort)
     chip, memory, module = topology.chip, compiled.memory_analysis(), hlo.Module(compiled.as_text())
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     flops, accessed = costs(compiled, module)
     compute_seconds, memory_seconds = flops / chip.peak_flops, accessed / chip.hbm_bandwidth
     seconds = max(compute_seconds, memory_seconds)
+    if by_part:
+        totals = {"flops": flops, "bytes_accessed": accessed, "temporaries": memory.temp_size_in_bytes}
+        facts["breakdown"] = breakdown.breakdown(module, **totals)
     return facts | {
         "bytes_per_chip": {
             "arguments": memory.argument_size_in_bytes,
@@ -157,9 +160,10 @@ def tables(facts: dict[str, Any]) -> str:
     effort = f" with effort {facts['effort']:g}" if facts["effort"] else ""
     rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s{effort}"))
     buffers = [(_mebibytes(b["bytes"]), b["shape"], b["origin"]) for b in facts["largest_buffers"]]
-    return (
-        report.table(rows, ("what", "value")) + "\n\n" + report.table(buffers, ("largest buffers", "shape", "origin"))
-    )
+    shown = [report.table(rows, ("what", "value")), report.table(buffers, ("largest buffers", "shape", "origin"))]
+    if "breakdown" in facts:
+        shown.append(breakdown.table(facts))
+    return "\n\n".join(shown)
 
 
 def _mebibytes(size: float) -> str:

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "collective_permute")
 # Instructions whose result has no memory of its own.
@@ -67,6 +67,11 @@ def num_bytes(shape: str) -> int:
     return bits // 8
 
 
+def in_main_memory(shape: str) -> bool:
+    """Whether a shape, with its layout, is in the chip's main memory and not in its fast one."""
+    return not re.search(r"S\([1-9]", shape)
+
+
 def _closing(text: str, start: int) -> int:
     """Index after the parenthesis that closes the one at `start`."""
     depth = 0
@@ -86,11 +91,37 @@ def _instruction(name: str, text: str) -> Instruction:
     return Instruction(name, shape, rest[:opening], operands, rest[opening:closing], rest[closing:])
 
 
+Computation = dict[str, Instruction]  # by name, in the order in which they run
+
+
+def flops(computation: Computation, instruction: Instruction) -> float:
+    """Approximate FLOPs of an instruction itself; borders and dilation of convolutions count as pixels."""
+    operands = [dimensions(computation[name].shape) for name in instruction.operands if name in computation]
+    elements = math.prod(dimensions(instruction.shape))
+    if instruction.opcode in ELEMENTWISE:
+        return math.prod(operands[0]) if instruction.opcode == "reduce" else elements
+    if instruction.opcode == "dot":
+        contracted = _CONTRACTED.search(instruction.attributes)
+        sizes = (operands[0][int(i)] for i in contracted.group(1).split(",") if i) if contracted else ()
+        return 2 * elements * math.prod(sizes)
+    if instruction.opcode == "convolution":
+        outputs = operands[1][_DIM_LABELS.search(instruction.attributes).group(1).index("o")]
+        return 2 * elements * math.prod(operands[1]) / outputs
+    return 0
+
+
+def bytes_accessed(computation: Computation, instruction: Instruction) -> float:
+    """Bytes of the operands and results of an instruction; none of a view."""
+    if instruction.opcode in VIEWS:
+        return 0
+    return sum(num_bytes(shape) for shape in (instruction.shape, *(computation[n].shape for n in instruction.operands)))
+
+
 class Module:
     """The computations of one compiled program."""
 
     def __init__(self, text: str):
-        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.computations: dict[str, Computation] = {}
         self.entry = ""
         self._header = text[: text.index("\n")]
         for line in text.splitlines()[1:]:
@@ -144,44 +175,21 @@ class Module:
 
     def repeated_flops(self) -> float:
         """How many times more FLOPs there are than if every loop ran once."""
-        return self._repeated({name: self._flops(computation) for name, computation in self.computations.items()})
+        return self._repeated(flops, list(self.computations))
 
     def repeated_bytes(self) -> float:
         """How many times more bytes are read and written than if every loop ran once."""
-        return self._repeated({name: self._bytes(self.computations[name]) for name in self.sequences()})
+        return self._repeated(bytes_accessed, list(self.sequences()))
 
-    def _repeated(self, costs: dict[str, float]) -> float:
+    def _repeated(self, cost: Callable[[Computation, Instruction], float], names: list[str]) -> float:
+        costs = {
+            name: sum(cost(self.computations[name], i) for i in self.computations[name].values()) for name in names
+        }
         totals = []
         for loops in (True, False):
             times = self.executions(loops=loops)
             totals.append(sum(times[name] * cost for name, cost in costs.items()))
         return totals[0] / totals[1] if totals[1] else 1.0
-
-    def _flops(self, computation: dict[str, Instruction]) -> float:
-        """Approximate FLOPs; borders and dilation of convolutions count as pixels."""
-        total = 0
-        for instruction in computation.values():
-            operands = [dimensions(computation[name].shape) for name in instruction.operands if name in computation]
-            elements = math.prod(dimensions(instruction.shape))
-            if instruction.opcode in ELEMENTWISE:
-                total += math.prod(operands[0]) if instruction.opcode == "reduce" else elements
-            elif instruction.opcode == "dot":
-                contracted = _CONTRACTED.search(instruction.attributes)
-                sizes = (operands[0][int(i)] for i in contracted.group(1).split(",") if i) if contracted else ()
-                total += 2 * elements * math.prod(sizes)
-            elif instruction.opcode == "convolution":
-                outputs = operands[1][_DIM_LABELS.search(instruction.attributes).group(1).index("o")]
-                total += 2 * elements * math.prod(operands[1]) / outputs
-        return total
-
-    def _bytes(self, computation: dict[str, Instruction]) -> float:
-        """Bytes of operands and results, without views."""
-        total = 0
-        for instruction in computation.values():
-            if instruction.opcode not in VIEWS:
-                shapes = [instruction.shape, *(computation[name].shape for name in instruction.operands)]
-                total += sum(map(num_bytes, shapes))
-        return total
 
     def collectives(self) -> dict[str, int]:
         """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the bytes of its arrays.
@@ -213,7 +221,7 @@ class Module:
         found = []
         for instruction in (i for name in self.sequences() for i in self.computations[name].values()):
             arrays = [a.group(0) for a in _ARRAY.finditer(instruction.shape)]
-            if not arrays or instruction.opcode in VIEWS or re.search(r"S\([1-9]", instruction.shape):
+            if not arrays or instruction.opcode in VIEWS or not in_main_memory(instruction.shape):
                 continue
             shape = max(arrays, key=num_bytes)
             found.append((num_bytes(shape), shape, instruction.op_name or instruction.opcode))

@@ -7,6 +7,7 @@ checkpoint appears whole or not at all.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -53,12 +54,14 @@ def _absolute(path: epath.PathLike) -> epath.Path:
 
 
 def check_path(workdir: epath.PathLike) -> None:
-    """Refuse a folder in which Orbax would write checkpoints that can't be read: it takes the path for a pattern.
+    """Refuse a folder that can't be written: Orbax takes some paths for patterns, and a bucket needs a library.
 
     Raises:
-      CheckpointError: the message names the character.
+      CheckpointError: the message names the character or the library.
     """
     path = str(_absolute(workdir))
+    if path.startswith("gs://") and not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
+        raise CheckpointError(f"{path} is in a bucket, which needs gcsfs: pip install 'cldis_jax[gcs]'")
     for character in PATTERN_CHARACTERS:
         if character in path:
             raise CheckpointError(f"{path} has a {character} in it, with which checkpoints can't be written; rename it")

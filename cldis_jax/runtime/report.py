@@ -24,11 +24,13 @@ class Report:
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
-        from clu import metric_writers  # imports TensorFlow, which a program that only prints tables need not load
+        from cldis_jax.runtime import (
+            events,
+        )  # imported here, because a program that only prints tables does not need it
 
         self._lines = self._workdir / "scalars.jsonl"
         self._keep_history_until(start_step)
-        self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._workdir / "tensorboard")))
+        self._events = events.Events(self._workdir / "tensorboard")
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total_steps, initial=start_step, unit="step", disable=not self._terminal, dynamic_ncols=True
@@ -55,7 +57,7 @@ class Report:
         self.history.append(row)
         with self._lines.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        self._writer.write_scalars(step, values)
+        self._events.scalars(step, values)
         if self._terminal:
             self._bar.set_postfix(shown, refresh=False)
         else:
@@ -72,7 +74,7 @@ class Report:
             return None
         path = self._workdir / "pictures" / f"{name}_{step:08d}.png"
         visualize.save_png(path, picture)
-        self._writer.write_images(step, {name: picture[None]})
+        self._events.picture(step, name, picture)
         return str(path)
 
     def result(self, name: str, values: dict[str, Any]) -> None:
@@ -96,7 +98,7 @@ class Report:
     def close(self) -> None:
         if self._enabled:
             self._bar.close()
-            self._writer.close()
+            self._events.close()
 
 
 def drop_output() -> None:

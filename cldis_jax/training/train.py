@@ -187,12 +187,21 @@ def _profiler(config: ConfigDict, workdir: str):
     """A function of the step that traces `profile_steps` ("start-stop") for TensorBoard."""
     if not config.profile_steps:
         return lambda step: None
-    from clu import periodic_actions  # imports TensorFlow, which takes seconds
+    from clu import profiler  # needs no TensorFlow, unlike clu.periodic_actions
 
     first, last = (int(part) for part in config.profile_steps.split("-"))
-    return periodic_actions.Profile(
-        logdir=workdir, num_profile_steps=last - first, first_profile=first, profile_duration_ms=None, every_secs=None
-    )
+    is_tracing = False
+
+    def trace(step):
+        nonlocal is_tracing
+        if is_tracing and step >= last:
+            profiler.stop()
+            is_tracing = False
+        elif first <= step < last and not is_tracing:
+            profiler.start(workdir)
+            is_tracing = True
+
+    return trace
 
 
 def _results(config: ConfigDict, model: api.Bundle, images: np.ndarray, digest: str, log: report.Report) -> dict:

@@ -1,6 +1,7 @@
 """The order of the images: reproducible, complete, resumable, and the same for any number of processes."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_make_source_reads_the_config_and_names_the_valid_choices():
     config.source, config.crop = "folder", "middle"
     with pytest.raises(ValueError, match="center, d2c"):
         data.make_source(config)
+
+
+def test_a_tfds_set_without_the_library_names_the_extra(monkeypatch):
+    from cldis_jax.configs import celeba
+
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as if it were not installed
+    with pytest.raises(data.DataError, match=r"^data.source=tfds needs .*: pip install 'cldis_jax\[tfds\]'$"):
+        data.make_source(celeba.get_config().data)
 
 
 class Grid(Source):

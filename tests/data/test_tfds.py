@@ -1,16 +1,25 @@
-"""Prepared TFDS sets. The tests write tiny ones."""
+"""Prepared TFDS sets. The tests write tiny ones, from files of images, which needs no TensorFlow."""
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets
+from PIL import Image
 
 from cldis_jax.data import DataError, tfds
 from cldis_jax.data.tfds import Tfds
 
 FACTORS = {"hue": 3, "size": 4}
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    file.seek(0)
+    return file
 
 
 class TinyFactors(tensorflow_datasets.core.GeneratorBasedBuilder):
@@ -40,8 +49,8 @@ class TinyFactors(tensorflow_datasets.core.GeneratorBasedBuilder):
             yield (
                 f"{hue} {size}",
                 {
-                    "image": image,
-                    "image2": np.zeros((8, 8, 1), np.uint8),
+                    "image": png(image),
+                    "image2": png(np.zeros((8, 8), np.uint8)),
                     "label_size": size,
                     "label_hue": hue,
                     "attributes": {"Smiling": hue == 1, "Hat": size == 2},

@@ -77,6 +77,8 @@ def test_help_is_the_comment_at_the_top_of_the_script(script, tmp_path):
         ("gpu.sh", [], "--config=... is missing"),
         ("gpu.sh", ["--config=configs/celeba.py"], "--workdir=... is missing"),
         ("gpu.sh", [*RUN, "--frobnicate"], "unknown argument --frobnicate"),
+        ("gpu_check.sh", [], "--out=... is missing"),
+        ("gpu_check.sh", ["--out=/tmp"], "--out=/tmp exists"),
         ("slurm.sbatch", [], "--config=... is missing"),
         ("slurm.sbatch", RUN, "submit it with sbatch"),
         ("tpu_vm.sh", [], "ACTION is missing"),

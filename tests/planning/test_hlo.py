@@ -117,9 +117,9 @@ def test_a_program_of_this_version_of_jax():
 
 def test_buffers_of_a_loop_body_are_listed():
     def step(x):
-        return jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(jnp.outer(x, x)) @ x, x)
+        return jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(x @ x.T) @ x, x)
 
-    module = hlo.Module(jax.jit(step).lower(jax.ShapeDtypeStruct((64,), jnp.float32)).compile().as_text())
+    module = hlo.Module(jax.jit(step).lower(jax.ShapeDtypeStruct((64, 4), jnp.float32)).compile().as_text())
     assert module.largest_buffers(1)[0][:2] == (64 * 64 * 4, "f32[64,64]")
 
 

@@ -1,7 +1,10 @@
 """Checkpoints: which are kept, which are refused, and unreadable ones."""
 
 import contextlib
+import importlib.machinery
 import resource
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +71,16 @@ def test_a_bucket_that_can_not_be_reached_is_one_line(monkeypatch):
         checkpoint.Checkpoints("gs://bucket/run", read_only=True)
     assert str(error.value) == "gs://bucket/run/checkpoints can't be read: RuntimeError: no"
     assert asked == ["gs://bucket/run/checkpoints"]
+
+
+def test_a_bucket_without_its_library_names_the_extra(monkeypatch):
+    for name in ("gcsfs", "tensorflow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(checkpoint.CheckpointError, match=r"gs://bucket/run .* pip install 'cldis_jax\[gcs\]'"):
+        checkpoint.check_path("gs://bucket/run")
+    monkeypatch.setitem(sys.modules, "gcsfs", types.ModuleType("gcsfs"))
+    sys.modules["gcsfs"].__spec__ = importlib.machinery.ModuleSpec("gcsfs", None)
+    checkpoint.check_path("gs://bucket/run")
 
 
 def test_nothing_to_restore(small, tmp_path):
