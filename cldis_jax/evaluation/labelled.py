@@ -13,6 +13,7 @@ from cldis_jax.method import vae_loss
 from cldis_jax.metrics import dci, mig, tad, udr
 from cldis_jax.metrics.loss_capacity import explicitness
 from cldis_jax.metrics.mig import information_shares
+from cldis_jax.metrics.tad import auroc
 from cldis_jax.runtime import visualize
 
 UDR_IMAGES = 1000
@@ -98,7 +99,7 @@ def information_gap(context: Context) -> dict[str, Any]:
 def total_auroc_difference(context: Context) -> dict[str, Any]:
     """TAD on the set's attributes by the protocol of the settings; once if all seeds have the same images.
 
-    Images without labels are left out.
+    Images without labels are left out. `details` have the area under the ROC curve of each code for each attribute.
     """
     protocol, source, pool = context.settings.protocol, context.source, context.labelled_pool
     num = min(TAD_IMAGES.get(protocol, len(pool)), len(pool))
@@ -112,7 +113,10 @@ def total_auroc_difference(context: Context) -> dict[str, Any]:
     result = context.scored(score, source.attributes, seeds, pool)
     without = len(context.pool) - len(pool)
     left_out = f"; {without} images without labels are left out" if without else ""
-    return result | {"note": f"protocol {protocol}, {num} images{left_out}"}
+    indices = subset(pool, num, 0)
+    areas = auroc(context.codes(indices), source.attributes(indices))
+    details = {"auroc": dict(zip(source.attribute_names, areas.tolist()))}
+    return result | {"note": f"protocol {protocol}, {num} images{left_out}", "details": details}
 
 
 def ranking(context: Context) -> dict[str, Any]:

@@ -49,6 +49,14 @@ def tad(codes: np.ndarray, attributes: np.ndarray, protocol: str = "exact") -> d
     return mean | {f"{name}_std": float(np.std([score[name] for score in scores])) for name in scores[0]}
 
 
+def auroc(codes: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+    """Exact areas under the ROC curves [A, C] of codes [N, C] for attributes [N, A] (0 and 1), the better direction.
+
+    An attribute with a single value gets 0.5.
+    """
+    return _areas(codes, attributes, None)
+
+
 def _score(areas: np.ndarray, attributes: np.ndarray) -> dict[str, float]:
     second, best = np.sort(areas, axis=1)[:, -2:].T
     information = inputs.mutual_information(attributes, attributes)
