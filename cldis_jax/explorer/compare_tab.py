@@ -37,7 +37,7 @@ def shown(explored: Explored, seen: Visit, reach: float) -> str:
     """The image, its reconstruction with the mean squared error on [0, 1], and its traversals."""
     decoded = explored.editor().decode(seen.code)[0]
     error = np.mean(np.square((decoded - seen.image[0]) / 2))
-    pair = drawing.row({"image": seen.image[0], f"decoded, error {error:.5f}": decoded}, width=150)
+    pair = drawing.row({"image": seen.image[0], f"decoded, error {error:.5f}": decoded})
     return pair + traversals(explored, seen, explored.order[:MOST], reach)
 
 

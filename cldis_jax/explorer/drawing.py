@@ -14,11 +14,14 @@ SIDE = 224  # pixels of a shown picture; smaller ones are enlarged by the browse
 SMALL = 76  # pixels of a tile
 CSS = """
 .cldis-row {display: flex; flex-wrap: wrap; gap: 10px}
-.cldis-row figure, .cldis-grid figure {margin: 0}
-.cldis-row figcaption {font-size: 13px; max-width: 224px}
+.cldis-row figure {margin: 0; flex: 1 1 140px; max-width: 224px}
+.cldis-row figcaption {font-size: 13px}
+.cldis-row img {width: 100%}
 .cldis-grid {overflow-x: auto}
-.cldis-grid table {border-collapse: collapse; width: auto}
-.cldis-grid td, .cldis-grid th {border: 0; padding: 1px 2px; font-size: 12px; font-weight: normal; white-space: nowrap}
+.cldis-grid table, .cldis-grid tr {border: 0 !important; width: auto}
+.cldis-grid td, .cldis-grid th {border: 0 !important; padding: 1px 2px !important; font-size: 12px; font-weight: normal}
+.cldis-grid th {white-space: nowrap}
+.cldis-grid td img {min-width: 76px}
 .cldis-row img, .cldis-grid img, .cldis-strip img {image-rendering: pixelated; display: block}
 .cldis-wide {overflow-x: auto}
 .cldis-wide img {max-width: none}
@@ -55,14 +58,14 @@ def image(source: str, title: str = "", width: int = SIDE, name: str = "") -> st
     return f'<img src="{source}" width="{width}" alt="{title or name}" title="{title}" data-name="{name}">'
 
 
-def row(pictures: dict[str, np.ndarray], width: int = SIDE) -> str:
+def row(pictures: dict[str, np.ndarray]) -> str:
     """Images [H, W, C] in [-1, 1], or uint8 pictures, in a row that wraps, each with its caption."""
     shown = []
     for caption, picture in pictures.items():
         tile = picture if picture.dtype == np.uint8 else visualize.to_uint8(picture)
         name = caption.partition(" ")[0]
         text = html.escape(caption)
-        shown.append(f"<figure>{image(uri(tile), width=width, name=name)}<figcaption>{text}</figcaption></figure>")
+        shown.append(f"<figure>{image(uri(tile), name=name)}<figcaption>{text}</figcaption></figure>")
     return f'<div class="cldis-row">{"".join(shown)}</div>'
 
 

@@ -43,7 +43,14 @@ def build(explored: Explored, seen: gr.State) -> tuple[Callable, list, list]:
                 steps = gr.Slider(1, most, min(decode_steps, most), step=1, label="DDIM steps", elem_id="steps")
                 random = gr.Checkbox(False, label="random x_T: keep only z", elem_id="random")
                 seed = gr.Number(0, label="seed of x_T", precision=0, minimum=0, min_width=100)
-            command = gr.Code("", language="shell", label="the command that makes the same picture", wrap_lines=True)
+            command = gr.Textbox(
+                "",
+                label="the command that makes the same picture",
+                lines=2,
+                interactive=False,
+                buttons=["copy"],
+                elem_id="command",
+            )
 
     def shifts_of(other: str, values: tuple[float, ...]) -> dict[int, float]:
         shifts = parse_shifts(other, explored.axes) if other.strip() else {}
@@ -91,7 +98,7 @@ def _pictures(seen: Visit, before: np.ndarray, after: np.ndarray, how: str) -> s
         {
             f"image: {seen.name}": seen.image[0],
             f"before: decoded, {how}": before,
-            f"after: decoded with the shifts, {how}": after,
+            f"after: with the shifts, {how}": after,
             f"where it changed, most {np.abs(after - before).mean(-1).max() / 2:.0%}": drawing.heat(before, after),
         }
     )

@@ -17,7 +17,7 @@ from cldis_jax.explorer import naming
 from cldis_jax.models import pixels
 from cldis_jax.runtime.errors import UserError
 
-NUM_SHOWN = 24  # images to choose from
+NUM_SHOWN = 20  # images to choose from
 NUM_COMPARED = 2_000  # images of the data among which neighbours are searched
 ENCODE_STEPS = 250  # as `cldis_jax.edit` [Diff-AE: 250]
 

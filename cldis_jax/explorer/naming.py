@@ -11,6 +11,7 @@ from cldis_jax.runtime import report
 
 INFORMATION = 0.15  # least share of a factor's entropy that a unit named after it has
 AUROC = 0.75  # least area under the ROC curve of an attribute for a unit named after it [NashAE: captured]
+RIVAL = 0.5  # a unit with less than this part of what the factor's best unit has is not named after it
 CHANGE = 0.1  # least change of a factor, as a share of its range, along a direction named after it
 
 
@@ -64,12 +65,13 @@ def label(kind: str, index: int, name: str) -> str:
 
 
 def _by_factor(shares: dict[str, list[float]], least: float, num: int) -> list[str]:
-    """The factor with the largest share of each axis, if it is at least `least`."""
+    """The factor with the largest share of each axis, if it is at least `least` and RIVAL of the factor's best axis."""
     if not shares or any(len(values) != num for values in shares.values()):
         return [""] * num
     table, factors = np.array(list(shares.values())), list(shares)
+    needed = np.maximum(least, RIVAL * table.max(axis=1))
     best = table.argmax(axis=0)
-    return [factors[f].replace("_", " ") if table[f, k] >= least else "" for k, f in enumerate(best)]
+    return [factors[f].replace("_", " ") if table[f, k] >= needed[f] else "" for k, f in enumerate(best)]
 
 
 def _seen(direction: dict[str, float]) -> str:

@@ -23,10 +23,8 @@ def page(explored: Explored, compared: Explored | None = None) -> gr.Blocks:
         with gr.Row():
             gallery = gr.Gallery(
                 _thumbnails(explored),
-                label="images of the data"
-                if not explored.images.files[:1] or not explored.images.files[0]
-                else "images",
-                columns=12,
+                label="images to choose from",
+                columns=10,
                 height=150,
                 allow_preview=False,
                 interactive=False,

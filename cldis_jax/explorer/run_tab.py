@@ -8,6 +8,7 @@ from cldis_jax.explorer.events import sentences
 from cldis_jax.explorer.model import Explored
 
 EVERY_SECONDS = 10
+WIDTHS = {"wrap": True, "column_widths": ["24%", "15%", "15%", "46%"]}
 
 
 def build(explored: Explored) -> None:
@@ -21,7 +22,7 @@ def build(explored: Explored) -> None:
         _pictures(workdir)
     gr.Markdown(f"**Config**: what differs from the preset `{config.preset}`")
     headers = ["field", f"preset {config.preset}", "this model", "why"]
-    gr.Dataframe(run_files.config_rows(config), headers=headers, interactive=False, wrap=True, elem_id="config")
+    gr.Dataframe(run_files.config_rows(config), headers=headers, interactive=False, elem_id="config", **WIDTHS)
 
 
 def _curves(workdir: str) -> None:
@@ -49,7 +50,7 @@ def _table(rows: list[dict[str, float]], names: tuple[str, ...]) -> pd.DataFrame
 
 def _pictures(workdir: str) -> None:
     found = run_files.pictures(workdir)
-    first = next(iter(found))
+    first = list(found)[-1]  # traversals, where there are any
     gr.Markdown("**Pictures of the training**")
     with gr.Row():
         name = gr.Radio(list(found), value=first, label="picture", elem_id="picture")

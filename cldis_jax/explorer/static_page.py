@@ -21,7 +21,7 @@ from cldis_jax.runtime.files import atomic
 SHIFTS = np.linspace(-2.5, 2.5, 11)  # standard deviations; the middle one is 0
 MOST_UNITS = 16
 NUM_SAMPLES = 16
-QUALITY = 92  # of WebP
+QUALITY = 92  # of JPEG
 TEMPLATE = "static_page.html"
 MARK = "/*CONTENT*/null"
 
@@ -62,7 +62,7 @@ def content(explored: Explored, num_steps: int | None = None) -> dict[str, Any]:
         "images": list(_images(explored, order, steps)),
         "scores": _scores(evaluated),
         "samples": _samples(explored, steps),
-        "command": f"python -m cldis_jax.explore --workdir={bundle.workdir}",
+        "command": f"python -m cldis_jax.explore --workdir={epath.Path(bundle.workdir).name}",
     }
 
 
@@ -77,7 +77,7 @@ def _images(explored: Explored, order: list[int], num_steps: int):
         finite(moved, explored.bundle, "rows of images")
         sprite = rearrange(visualize.to_uint8(moved), "k s h w c -> (k h) (s w) c")
         original = visualize.to_uint8(explored.images.pixels[i])
-        yield {"name": name, "original": drawing.uri(original), "sprite": _webp(sprite)}
+        yield {"name": name, "original": drawing.uri(original), "sprite": _small(sprite)}
 
 
 def _scores(evaluated: dict[str, Any]) -> str:
@@ -101,9 +101,10 @@ def _samples(explored: Explored, num_steps: int) -> list[dict[str, str]]:
     found = []
     for name, prior in priors.items():
         images = visualize.to_uint8(sample(explored.bundle, NUM_SAMPLES, prior, num_steps=num_steps, latent_steps=50))
-        found.append({"prior": name, "picture": _webp(rearrange(images, "(r n) h w c -> (r h) (n w) c", r=2))})
+        found.append({"prior": name, "picture": _small(rearrange(images, "(r n) h w c -> (r h) (n w) c", r=2))})
     return found
 
 
-def _webp(picture: np.ndarray) -> str:
-    return drawing.uri(picture, "WEBP", quality=QUALITY, method=6)
+def _small(picture: np.ndarray) -> str:
+    """A JPEG with full colour resolution; WebP's half resolution blurs the edges of small pictures."""
+    return drawing.uri(picture, "JPEG", quality=QUALITY, subsampling=0)
