@@ -30,8 +30,9 @@ def check_trainable(workdir: str) -> None:
     newest = checkpoint.kept_steps(prior_dir(workdir))[-1]
     if not (folder / "checkpoints" / str(newest) / "state").exists():
         raise checkpoint.CheckpointError(
-            f"{workdir} has a latent prior that came with an import or an export and has no optimiser state to train on; "
-            f"sample it with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away and train one"
+            f"{workdir} has a latent prior that came with an import or an export and has no optimiser state to train "
+            f"on; sample it with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away "
+            "and train one"
         )
 
 
