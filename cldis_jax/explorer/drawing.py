@@ -24,6 +24,13 @@ CSS = """
 .cldis-grid td img {min-width: 76px}
 .cldis-row img, .cldis-grid img, .cldis-strip img {image-rendering: pixelated; display: block}
 .cldis-wide {overflow-x: auto}
+@media (max-width: 700px) {
+  .cldis-shown {order: -1}
+  #edited {position: sticky; top: 0; z-index: 2; background: var(--body-background-fill); padding: 4px 0}
+  #edited .cldis-row {gap: 4px}
+  #edited .cldis-row figure {flex: 1 1 60px}
+  #edited .cldis-row figcaption {font-size: 10px; line-height: 1.2}
+}
 .cldis-wide img {max-width: none}
 """
 
@@ -54,7 +61,7 @@ def _uri(content: bytes, kind: str) -> str:
 
 def image(source: str, title: str = "", width: int = SIDE, name: str = "") -> str:
     """An <img>; `title` appears when the mouse is over it."""
-    title = html.escape(title, quote=True)
+    title, name = html.escape(title, quote=True), html.escape(name, quote=True)
     return f'<img src="{source}" width="{width}" alt="{title or name}" title="{title}" data-name="{name}">'
 
 

@@ -36,12 +36,14 @@ def build(explored: Explored, seen: gr.State) -> tuple[Callable, list, list]:
                 visible=len(order) < len(explored.axes.steps),
             )
             reset = gr.Button("Reset the sliders", size="sm", elem_id="reset")
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(scale=3, min_width=300, elem_classes="cldis-shown"):
             pictures = gr.HTML(NO_IMAGE, elem_id="edited")
             with gr.Row(visible=by_ddim):
                 most = min(100, explored.bundle.config.diffusion.num_steps)
-                steps = gr.Slider(1, most, min(decode_steps, most), step=1, label="DDIM steps", elem_id="steps")
-                random = gr.Checkbox(False, label="random x_T: keep only z", elem_id="random")
+                steps = gr.Slider(
+                    1, most, min(decode_steps, most), step=1, label="DDIM steps", min_width=200, elem_id="steps"
+                )
+                random = gr.Checkbox(False, label="random x_T: keep only z", min_width=200, elem_id="random")
                 seed = gr.Number(0, label="seed of x_T", precision=0, minimum=0, min_width=100)
             command = gr.Textbox(
                 "",

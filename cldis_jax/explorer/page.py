@@ -26,6 +26,7 @@ def page(explored: Explored, compared: Explored | None = None) -> gr.Blocks:
                 label="images to choose from",
                 columns=10,
                 height=150,
+                min_width=280,
                 allow_preview=False,
                 interactive=False,
                 visible=bool(explored.images.names),

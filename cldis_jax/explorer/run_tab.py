@@ -41,7 +41,7 @@ def _curves(workdir: str) -> None:
 
 def _axes(title: str) -> dict:
     options = {"title": title, "x": "step", "y": "value", "color": "scalar", "height": 260, "min_width": 320}
-    return options | {"x_title": "step", "y_title": "", "color_title": ""}
+    return options | {"x_title": "step", "y_title": " ", "color_title": " "}
 
 
 def _table(rows: list[dict[str, float]], names: tuple[str, ...]) -> pd.DataFrame:
