@@ -25,8 +25,9 @@ CSS = """
 .cldis-row img, .cldis-grid img, .cldis-strip img {image-rendering: pixelated; display: block}
 .cldis-wide {overflow-x: auto}
 @media (max-width: 700px) {
-  .cldis-shown {order: -1}
-  #edited {position: sticky; top: 0; z-index: 2; background: var(--body-background-fill); padding: 4px 0}
+  .cldis-shown {display: contents !important}
+  .cldis-shown > * {flex: 1 1 100%}
+  #edited {order: -1; position: sticky; top: 0; z-index: 2; background: var(--body-background-fill); padding: 4px 0}
   #edited .cldis-row {gap: 4px}
   #edited .cldis-row figure {flex: 1 1 60px}
   #edited .cldis-row figcaption {font-size: 10px; line-height: 1.2}
