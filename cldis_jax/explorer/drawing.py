@@ -25,6 +25,7 @@ CSS = """
 .cldis-row img, .cldis-grid img, .cldis-strip img {image-rendering: pixelated; display: block}
 .cldis-wide {overflow-x: auto}
 @media (max-width: 700px) {
+  :has(#edited) {overflow: visible !important}
   .cldis-shown {display: contents !important}
   .cldis-shown > * {flex: 1 1 100%}
   #edited {order: -1; position: sticky; top: 0; z-index: 2; background: var(--body-background-fill); padding: 4px 0}

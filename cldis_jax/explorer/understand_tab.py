@@ -47,7 +47,7 @@ def _matrix(explored: Explored, seen: gr.State, kind: str, table: dict[str, list
     gr.Markdown(f"**{KINDS[kind]}**. Click a cell to see its unit move this image.")
     least = 0.5 if kind == "auroc" else 0.0
     shades = np.clip((values - least) / max(values.max() - least, 1e-6), 0, 1)
-    styles = [["", *(f"background: rgba(63, 81, 181, {shade:.2f})" for shade in row)] for row in shades]
+    styles = [["", *map(_colours, row)] for row in shades]
     rows = [[f"{latent}[{k}]", *(f"{value:.2f}" for value in row)] for k, row in enumerate(values)]
     headers = [latent, *(factor.replace("_", " ") for factor in factors)]
     cells = gr.Dataframe(
@@ -63,6 +63,11 @@ def _matrix(explored: Explored, seen: gr.State, kind: str, table: dict[str, list
         return strip(explored, seen.code, int(event.index[0]))
 
     cells.select(move, seen, moved, **COMPUTES)
+
+
+def _colours(shade: float) -> str:
+    """The style of a cell, from white (0) to dark (1)."""
+    return f"background: rgba(63, 81, 181, {shade:.2f}); color: {'white' if shade > 0.6 else 'inherit'}"
 
 
 def _pictures(folder: epath.Path, captions: dict[str, str]) -> None:

@@ -1,10 +1,13 @@
 """The page and the exported file in a real browser: an upload, a slider, every tab, no error in the console."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cldis_jax import api
+from cldis_jax.runtime import report, visualize
 from tests import browser, doors
 
 pytestmark = pytest.mark.slow
@@ -18,7 +21,22 @@ RELEASE = "document.querySelector(arguments[0]).dispatchEvent(new PointerEvent('
 
 
 @pytest.fixture(scope="module")
-def served(untrained_workdir):
+def workdir(untrained_workdir, tmp_path_factory):
+    """A workdir with a model, scores, scalars and a picture."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "checkpoints").symlink_to(f"{untrained_workdir}/checkpoints")
+    shares = {"wall_hue": [0.01 * k for k in range(9)] + [0.9], "scale": [0.02] * 10}
+    scores = {"mig": {"mean": 0.5, "std": 0.1, "floors": {"untrained": 0.2}}, "details": {"information_shares": shares}}
+    report.write_json(folder / "evaluate.json", {"mig": scores, "settings": {"latent": "z_sem", "step": 3}})
+    rows = [{"step": step, "L_diff": 1 / step, "vae/capacity": step, "vae/kl": step} for step in range(1, 9)]
+    (folder / "scalars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for step in (1, 2):
+        visualize.save_png(folder / f"pictures/traversals_z_sem_{step:08d}.png", np.full((9, 9, 3), step, np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(workdir):
     """The address of the page of a tiny model, compared with itself."""
     pytest.importorskip("gradio", reason="pip install 'cldis_jax[explore]'")
     from cldis_jax.explorer import serving
@@ -26,7 +44,7 @@ def served(untrained_workdir):
 
     with browser.opened():  # skips before anything is compiled, where there is no browser
         pass
-    model = explored(api.load(untrained_workdir), num_images=4)
+    model = explored(api.load(str(workdir)), num_images=4)
     blocks = serving.serve(model, model, block=False)
     yield blocks.local_url
     blocks.close()
@@ -110,7 +128,7 @@ def test_every_tab(page):
     steps = {
         "Traverse": [("#traverse", "#traversals td img"), ("#animate", "#traversals .cldis-wide img")],
         "Samples and neighbours": [("#sample", "#samples img"), ("#near", "#neighbours img")],
-        "Understand": [],
+        "Understand": [("#matrix [data-testid='cell-9-1']", "#moved td img")],
         "The run": [],
         "Compare": [("#compare", "#compared-1 td img")],
     }
@@ -123,6 +141,11 @@ def test_every_tab(page):
             browser.wait(lambda shown=shown: find(page, shown), f"{tab}: {shown}")
     tiles = find(page, "#traversals td img")
     assert not tiles  # the animation took their place
+    drawn = "return document.querySelector('#drawn img').src"
+    last = page.execute_script(drawn)
+    page.execute_script(SET, "#place input[type=range]", 1)
+    browser.wait(lambda: page.execute_script(drawn) != last, "the earlier picture of the training")
+    assert "unit 9: wall hue" in find(page, "#axis-9")[0].get_attribute("textContent")
     assert browser.errors(page) == []
 
 
