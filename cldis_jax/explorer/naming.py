@@ -16,7 +16,9 @@ CHANGE = 0.1  # least change of a factor, as a share of its range, along a direc
 
 
 def results(workdir: str, name: str) -> dict[str, Any]:
-    """A result file of a workdir; empty if it is absent, or damaged."""
+    """A result file of a workdir; empty if it is absent or damaged, or the model is of no workdir."""
+    if not workdir:
+        return {}
     path = epath.Path(workdir) / name
     try:
         return report.read_json(path)

@@ -22,7 +22,7 @@ MOST_POINTS = 400  # of a curve
 def scalars(workdir: str) -> list[dict[str, float]]:
     """The rows of scalars.jsonl, at most MOST_POINTS of them; a training may append to the file meanwhile."""
     path = epath.Path(workdir) / "scalars.jsonl"
-    if not path.exists():
+    if not workdir or not path.exists():
         return []
     rows = []
     for line in path.read_text().splitlines():
@@ -43,7 +43,7 @@ def points(rows: list[dict[str, float]], names: tuple[str, ...]) -> dict[str, li
 def pictures(workdir: str) -> dict[str, dict[int, epath.Path]]:
     """{name: {step: file}} of WORKDIR/pictures, the steps ascending."""
     folder, found = epath.Path(workdir) / "pictures", {}
-    for file in folder.iterdir() if folder.exists() else ():
+    for file in folder.iterdir() if workdir and folder.exists() else ():
         if match := re.fullmatch(r"(\w+)_(\d{8})\.png", file.name):
             found.setdefault(match[1], {})[int(match[2])] = file
     return {name: dict(sorted(found[name].items())) for name in sorted(found)}

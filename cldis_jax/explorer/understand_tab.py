@@ -36,7 +36,8 @@ def build(explored: Explored, seen: gr.State) -> None:
         _matrix(explored, seen, *naming.matrix(evaluated), settings.get("latent", explored.axes.latent))
     else:
         gr.Markdown(f"No scores yet: `python -m cldis_jax.evaluate --workdir={workdir}` writes them.")
-    _pictures(epath.Path(workdir), TRACKING)
+    if workdir:
+        _pictures(epath.Path(workdir), TRACKING)
     _navigation(workdir)
 
 

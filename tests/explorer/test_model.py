@@ -1,17 +1,24 @@
 """What the page is made of, without Gradio: names, images, edits, commands, the files of a run."""
 
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from cldis_jax import api
-from cldis_jax.explorer import drawing, naming, run_files, serving
+from cldis_jax.api.edits import edit
+from cldis_jax.configs import beta_vae
+from cldis_jax.data import files
+from cldis_jax.explorer import drawing, naming, run_files, serving, static_page
 from cldis_jax.explorer.editing import edited, visit
 from cldis_jax.explorer.model import Explored, Images, explored
+from cldis_jax.method import train_step
 from cldis_jax.runtime import report
 from cldis_jax.runtime.errors import UserError
+from tests import random_params
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +49,6 @@ def test_own_files_and_a_file_that_is_no_image(bundle, tmp_path):
 
 
 def test_a_model_whose_data_are_elsewhere_has_no_images(bundle):
-    import dataclasses
-
     config = bundle.config.copy_and_resolve_references()
     config.data.source, config.data.path = "folder", "/nowhere"
     model = explored(dataclasses.replace(bundle, functions=dataclasses.replace(bundle.functions, config=config)))
@@ -53,9 +58,6 @@ def test_a_model_whose_data_are_elsewhere_has_no_images(bundle):
 
 def test_edits_and_the_command_that_makes_the_same_picture(model, monkeypatch, tmp_path):
     """The command's picture is that of the page, with the image's own x_T and with a random one."""
-    from cldis_jax.api.edits import edit
-    from cldis_jax.data import files
-
     monkeypatch.setattr(Explored, "encode_steps", 2)  # the command takes it as a flag
     Image.fromarray(((model.images.pixels[0] + 1) * 127.5).round().astype(np.uint8)).save(tmp_path / "a.png")
     seen = visit(model, "a", str(tmp_path / "a.png"), model.images.pixels[:1])
@@ -79,6 +81,19 @@ def test_edits_and_the_command_that_makes_the_same_picture(model, monkeypatch, t
         found = np.asarray(Image.open(tmp_path / f"out{seed}" / "a_set.png"), np.float32) / 127.5 - 1
         np.testing.assert_allclose(found, after, atol=0.01)
     assert edited(model, seen, {}, 3)[0] is edited(model, seen, {9: 0.0}, 3)[1]  # no shift, no second decoding
+
+
+def test_a_vae_alone_has_neither_x_T_nor_steps():
+    config = beta_vae.get_config("tiny")
+    ones = jnp.ones(config.model.latent_dim)
+    moments = train_step.Moments(weight=jnp.ones(()), first=0 * ones, second=ones)
+    model = explored(random_params.bundle(config, z_disen=moments), num_images=1)
+    seen = visit(model, "a", "a.png", model.images.pixels)
+    before, after = edited(model, seen, {2: 3.0}, 20)
+    moved = seen.code.z + 3 * np.eye(len(ones), dtype=np.float32)[2]
+    np.testing.assert_allclose(before, model.bundle.decode_vae(seen.code.z)[0], atol=1e-5)
+    np.testing.assert_allclose(after, model.bundle.decode_vae(moved)[0], atol=1e-5)
+    assert model.command("a.png", {2: 3.0}, 20, None).endswith("--images=a.png --out=edited --set=2=+3")
 
 
 def test_names(tmp_path):
@@ -145,10 +160,6 @@ def test_the_tunnel_over_ssh(monkeypatch):
 
 
 def test_without_images_there_is_nothing_to_export(model, tmp_path):
-    import dataclasses
-
-    from cldis_jax.explorer import static_page
-
     empty = Images((), np.zeros((0, 16, 16, 3), np.float32), (), "they are elsewhere")
     with pytest.raises(UserError, match="no images to show: they are elsewhere; give some with --images"):
         static_page.write(tmp_path / "page.html", dataclasses.replace(model, images=empty))
@@ -156,8 +167,6 @@ def test_without_images_there_is_nothing_to_export(model, tmp_path):
 
 
 def test_the_page_as_one_file(model, tmp_path, monkeypatch):
-    from cldis_jax.explorer import static_page
-
     monkeypatch.setattr(Explored, "encode_steps", 2)
     monkeypatch.setattr(static_page, "SHIFTS", np.array([-2.0, 0.0, 2.0]))
     monkeypatch.setattr(static_page, "MOST_UNITS", 2)
