@@ -1,6 +1,8 @@
 """The page and the exported file in a real browser: an upload, a slider, every tab, no error in the console."""
 
 import json
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -122,6 +124,13 @@ def test_two_visitors_do_not_see_each_others_images(page, served):
         page.execute_script(SET, "#axis-9 input[type=range]", -1.0)
         browser.wait(lambda: source(page, "after") != source(page, "before"), "the first visitor's edit")
         assert source(page, "image") == first
+
+
+def test_no_other_file_is_served(served, workdir):
+    for file in (doors.ROOT / "setup.cfg", workdir / "evaluate.json", "/etc/hostname"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{served}gradio_api/file={file}")
+        assert refused.value.code in (403, 404)
 
 
 def test_every_tab(page):
