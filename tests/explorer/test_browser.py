@@ -75,6 +75,13 @@ def click(page, selector):
     page.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
+def press(page, selector):
+    """A click of the mouse, which a cell of a table waits for."""
+    (target,) = browser.wait(lambda: find(page, selector), selector)
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
+    target.click()
+
+
 def open_tab(page, name):
     (tab,) = (tab for tab in find(page, "button[role=tab]") if tab.get_attribute("textContent").strip() == name)
     page.execute_script("arguments[0].click()", tab)
@@ -146,7 +153,7 @@ def test_every_tab(page):
     for tab, presses in steps.items():
         open_tab(page, tab)
         for button, shown in presses:
-            click(page, button)
+            press(page, button)
             browser.wait(lambda shown=shown: find(page, shown), f"{tab}: {shown}")
     tiles = find(page, "#traversals td img")
     assert not tiles  # the animation took their place
