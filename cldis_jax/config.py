@@ -10,6 +10,7 @@ from cldis_jax import models
 from cldis_jax.data import SOURCES
 from cldis_jax.method import distillation, feedback, prediction, vae_loss
 from cldis_jax.models import semantic_encoder
+from cldis_jax.runtime import wandb_log
 from cldis_jax.runtime.errors import UserError
 
 CHOICES = {
@@ -111,6 +112,8 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError(f"data.split={config.data.split!r} is for data.source=folder, not {config.data.source}")
     if config.data.cache.startswith("gs://") or os.path.isfile(os.path.expanduser(config.data.cache)):
         raise ConfigError(f"data.cache={config.data.cache!r} must be auto, empty, or a folder of this machine")
+    if config.train.wandb and not wandb_log.is_installed():
+        raise ConfigError(f"train.wandb={config.train.wandb!r} needs Weights & Biases: pip install 'cldis_jax[wandb]'")
     loop, diffusion_on, vae_on = config.feedback, config.diffusion.weight > 0, config.vae.weight > 0
     if not diffusion_on and not vae_on:
         raise ConfigError("diffusion.weight and vae.weight are both 0: there is nothing to train")

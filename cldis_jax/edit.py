@@ -38,6 +38,7 @@ NUM_STEPS = flags.DEFINE_integer(
     "num_steps", None, "DDIM steps of decoding (default: the config's decode_steps)", lower_bound=1
 )
 ENCODE_STEPS = flags.DEFINE_integer("encode_steps", 250, "DDIM steps of encoding [Diff-AE: 250]", lower_bound=1)
+X_T = flags.DEFINE_enum("x_T", "inferred", ["inferred", "random"], "x_T of --traverse and --set")
 SEED = flags.DEFINE_integer("seed", 0, "seed of random x_T")
 
 
@@ -67,6 +68,7 @@ def main() -> None:
         animation=ANIMATION.value,
         encode_steps=ENCODE_STEPS.value,
         decode_steps=NUM_STEPS.value,
+        x_T=X_T.value,
         seed=SEED.value,
     )
     errors = [(f"MSE, {name}", f"{value:.5f}") for name, value in results.get("reconstruction_mse", {}).items()]

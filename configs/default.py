@@ -105,6 +105,7 @@ def get_config() -> ConfigDict:
     config.train.log_every = 100
     config.train.picture_every = 5_000
     config.train.num_pictures = 8
+    config.train.wandb = ""  # project of Weights & Biases that gets scalars and pictures too; WANDB_MODE=offline works
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1_000

@@ -4,8 +4,9 @@
 #   bash launch/quickstart.sh [WORKDIR] [--config.field=value ...]
 #
 # WORKDIR (default runs/quickstart) receives checkpoints, pictures, TensorBoard events, main.json, and evaluate.md with
-# FactorVAE's score, DCI and MIG beside their floors, from few samples. The same command continues a stopped run; for a
-# finished run it prints the table and measures the scores again. PYTHON is the interpreter for .venv (default
+# FactorVAE's score, DCI and MIG beside their floors, from few samples, and page.html, which shows the model in a
+# browser. The same command continues a stopped run; for a finished run it prints the table, measures the scores and
+# writes the page again. PYTHON is the interpreter for .venv (default
 # python3; 3.11 or newer).
 source "$(dirname "${BASH_SOURCE[0]}")/command.sh"
 
@@ -25,14 +26,24 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 workdir=${workdir:-$PWD/runs/quickstart}
 echo "Everything goes to $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
 echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$(quote "$workdir")"
-python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"} &
-run=$! stopped=0 status=0
+
+# follow WORD...: runs the command, which gets the signals of this script; ends the script if it fails or is stopped.
+follow() {
+  local status=0
+  "$@" &
+  run=$!
+  wait "$run" || status=$?
+  if ((stopped)); then
+    wait "$run" && exit 0 # the first wait ended with the signal, before the run had saved
+    exit "$?"
+  fi
+  ((status == 0)) || exit "$status"
+}
+run='' stopped=0
 trap 'stopped=1; kill -TERM "$run" 2>/dev/null || true' INT TERM # the run saves a checkpoint
-wait "$run" || status=$?
-if ((stopped)); then
-  wait "$run" && exit 0 # the first wait ended with the signal, before the run had saved
-  exit "$?"
-fi
-((status == 0)) || exit "$status"
+
+follow python -m cldis_jax.main --config=configs/quickstart.py --workdir="$workdir" ${overrides[@]+"${overrides[@]}"}
 few=(--seeds=1 --num_train=2000 --num_test=1000 --num_votes=200 --num_images=4000)
-exec python -m cldis_jax.evaluate --workdir="$workdir" --metrics=factor_vae,dci,mig "${few[@]}"
+follow python -m cldis_jax.evaluate --workdir="$workdir" --metrics=factor_vae,dci,mig "${few[@]}"
+echo "A page of the model, to look at and to send: $workdir/page.html"
+exec python -m cldis_jax.explore --workdir="$workdir" --export="$workdir/page.html"

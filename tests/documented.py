@@ -28,6 +28,7 @@ NOT_RUN = {
     r"^python -m pytest": "the tests themselves",
     r"^import_diffae ": "needs published PyTorch weights; tests/test_import_diffae.py has a stand-in",
     r"^plan ": "needs libtpu",
+    r"^explore (?!.*--export)": "serves a page until it is interrupted; tests/explorer has it in a browser",
     r"--distributed": "needs several machines; tests/test_multi_host.py has two processes",
     r"--config\.init_from=": "needs imported weights",
     r"--config=(celeba|shapes3d|dsprites|smallnorb|cars3d|mpi3d|(ffhq|horse|bedroom)128|diffae_\w+)\b.*--workdir": (
@@ -46,6 +47,8 @@ TINY = {
     "edit": "--encode_steps=2 --num_steps=2 --columns=3 --frames=3",
     "navigate": "--steps=2 --batch_size=4 --eval_batches=1 --probe_steps=2 --num_codes=32 --decode_steps=1 --out={new}",
     "latent_prior": "--steps=2 --num_images=32 --batch_size=8 --hidden=8 --num_layers=2",
+    "explore": "--export={new} --num_images=1 --num_steps=2",
+    "export": "--out={new}",
     "sample": "--num=2 --num_steps=2 --latent_steps=2",
     "tables": "--dry_run",
     "benchmark": "--steps=2 --noparts",

@@ -48,7 +48,7 @@ def context(source, tmp_path, **settings):
 
 def test_each_attribute_has_its_unit(source, tmp_path):
     found = registry.METRICS["attributes"].measure(context(source, tmp_path, seeds=2))
-    best = {name: units[0] for name, units in found["details"].items()}
+    best = {name: units[0] for name, units in found["details"]["best_units"].items()}
     assert best["left"] == {"unit": 1, "auroc": 1.0}
     assert best["right"] == {"unit": 0, "auroc": 1.0}
     assert found["probe, 10 labels"]["mean"] > 0.99

@@ -117,7 +117,7 @@ class Bundle:
         Raises:
           checkpoint.CheckpointError: it is absent, or can't be read.
         """
-        with checkpoint.Checkpoints(self.workdir, read_only=True) as checkpoints:
+        with checkpoint.reader(self.workdir) as checkpoints:
             ema, step = checkpoints.restore_ema(abstract_averages(self.config), step)
             trained_on = checkpoints.data(step)
         return dataclasses.replace(self, ema=ema, step=step, trained_on=trained_on)
@@ -213,7 +213,7 @@ def abstract_averages(config: ConfigDict) -> train_step.Averages:
 
 
 def load(workdir: str, step: int | None = None, *, data_path: str | None = None, data_dir: str | None = None) -> Bundle:
-    """The newest (or given) checkpoint's moving-average model of a workdir.
+    """The newest (or given) checkpoint's moving-average model of a workdir, or the model of an exported folder.
 
     Args:
       data_path, data_dir: where the data are now; they replace the fields of the config. Nothing is read here.
@@ -222,7 +222,7 @@ def load(workdir: str, step: int | None = None, *, data_path: str | None = None,
       checkpoint.CheckpointError: there is none.
     """
     workdir = os.path.expanduser(workdir)
-    with checkpoint.Checkpoints(workdir, read_only=True) as checkpoints:
+    with checkpoint.reader(workdir) as checkpoints:
         config = checkpoints.config(step)
         for field, value in (("path", data_path), ("data_dir", data_dir)):
             if value is not None:

@@ -72,10 +72,14 @@ class Editor:
 
     def generate(self, z: np.ndarray, seed: int, name: str = "") -> np.ndarray:
         """The images [B, H, W, C] of codes z [B, d] at x_T ~ N(0, I)."""
+        return self.decode(self.with_random_x_T(Code(z, None), seed), name)
+
+    def with_random_x_T(self, code: Code, seed: int) -> Code:
+        """The same z with x_T ~ N(0, I); for z_disen, which has no x_T, the code itself."""
         if self.latent == "z_disen":
-            return self.decode(Code(z, None), name)
-        x_T = np.random.default_rng(seed).standard_normal((len(z), *self.bundle.image_shape), np.float32)
-        return self.decode(Code(z, x_T), name)
+            return code
+        shape = (len(code.z), *self.bundle.image_shape)
+        return code._replace(x_T=np.random.default_rng(seed).standard_normal(shape, np.float32))
 
     def traverse(self, code: Code, steps: np.ndarray, shifts: Sequence[float], name: str = "") -> np.ndarray:
         """Images [K, B, S, H, W, C]: each code moved by each of `shifts` [S] along each row of `steps` [K, d]."""

@@ -35,6 +35,7 @@ def edit(
     animation: str = "gif",
     encode_steps: int = 250,
     decode_steps: int | None = None,
+    x_T: str = "inferred",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Edit image files of any size and mode, and write pictures of the model's size with `edit.json` into `out`.
@@ -49,6 +50,7 @@ def edit(
       columns, frames: pictures in a row of a traversal; pictures of an animation or interpolation.
       animation: gif | webp | none.
       encode_steps, decode_steps: DDIM steps, at most those of the diffusion; by default the config's `decode_steps`.
+      x_T: of `traverse` and `shifts`: inferred from the image, or random.
       seed: of random x_T.
 
     Returns the content of `edit.json`: settings, `reconstruction_mse` by kind if asked for, and `files`.
@@ -80,10 +82,11 @@ def edit(
     encode_steps = min(encode_steps, bundle.config.diffusion.num_steps)
     editor = Editor(bundle, axes.latent, encode_steps, decode_steps or bundle.config.diffusion.decode_steps)
     results = {"workdir": bundle.workdir, "step": bundle.step, "latent": axes.latent, "encode_steps": encode_steps}
-    results |= {"decode_steps": editor.decode_steps, "inputs": [str(file) for file in files]}
+    results |= {"decode_steps": editor.decode_steps, "x_T": x_T, "inputs": [str(file) for file in files]}
     if traverse or shifts:
         code = editor.encode(pixels)
         finite(code.z, bundle, "codes")
+        code = editor.with_random_x_T(code, seed) if x_T == "random" else code
     if traverse:
         spread = [np.linspace(-max_shift, max_shift, num) for num in (columns, frames)]
         for i, name in enumerate(tqdm(names, "traversing", unit="image", disable=None)):

@@ -6,7 +6,7 @@ import numpy as np
 
 from cldis_jax import metrics
 from cldis_jax.evaluation.context import Context
-from cldis_jax.metrics.tad import areas
+from cldis_jax.metrics.tad import auroc
 from cldis_jax.models import pixels
 from cldis_jax.runtime import visualize
 
@@ -27,16 +27,16 @@ def measure(context: Context) -> dict[str, Any]:
 
     def score(represent, seed):
         codes = represent(pool)
-        result = {"best unit": float(areas(codes, labels)[fewest > 0].max(axis=1).mean())}
+        result = {"best unit": float(auroc(codes, labels)[fewest > 0].max(axis=1).mean())}
         for num in feasible:
             result[f"probe, {num} labels"] = metrics.few_labels(codes, labels, num, seed)["auroc"]
         return result
 
     result = context.scored(score, source.attributes, pool=pool, pixels=True)
     codes = context.codes(pool)
-    found = areas(codes, labels)
+    found = auroc(codes, labels)
     order = np.argsort(-found, axis=1)
-    details = {
+    best_units = {
         name: [{"unit": int(unit), "auroc": float(found[a, unit])} for unit in order[a, :3]]
         for a, name in enumerate(source.attribute_names)
         if fewest[a]
@@ -45,7 +45,8 @@ def measure(context: Context) -> dict[str, Any]:
         _draw(context, found, codes)
     counts = [f"{(fewest > num // 2).sum()} attributes with {num} labels" for num in feasible]
     note = f"areas under ROC curves, {len(pool)} images; probes: {', '.join(counts)}"
-    return result | {"note": note, "details": details}
+    areas = dict(zip(source.attribute_names, found.tolist()))
+    return result | {"note": note, "details": {"best_units": best_units, "auroc": areas}}
 
 
 def _draw(context: Context, found: np.ndarray, codes: np.ndarray) -> None:

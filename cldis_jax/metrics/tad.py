@@ -49,7 +49,7 @@ def tad(codes: np.ndarray, attributes: np.ndarray, protocol: str = "exact") -> d
     return mean | {f"{name}_std": float(np.std([score[name] for score in scores])) for name in scores[0]}
 
 
-def areas(codes: np.ndarray, attributes: np.ndarray) -> np.ndarray:
+def auroc(codes: np.ndarray, attributes: np.ndarray) -> np.ndarray:
     """Exact areas under the ROC curves [A, C] of codes [N, C] as predictors of binary attributes [N, A].
 
     An area is at least 0.5: a code may predict an attribute in either direction. Attributes with a single value get

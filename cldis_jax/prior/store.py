@@ -30,8 +30,9 @@ def check_trainable(workdir: str) -> None:
     newest = checkpoint.kept_steps(prior_dir(workdir))[-1]
     if not (folder / "checkpoints" / str(newest) / "state").exists():
         raise checkpoint.CheckpointError(
-            f"{workdir} has a latent prior that came with an import and has no optimiser state to train on; sample it "
-            f"with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away and train one"
+            f"{workdir} has a latent prior that came with an import or an export and has no optimiser state to train "
+            f"on; sample it with python -m cldis_jax.sample --workdir={workdir} --prior=latent, or move {folder} away "
+            "and train one"
         )
 
 
@@ -45,7 +46,7 @@ def load(workdir: str) -> LatentPrior:
         raise checkpoint.CheckpointError(
             f"no latent prior in {workdir}: train one with python -m cldis_jax.latent_prior --workdir={workdir}"
         )
-    with checkpoint.Checkpoints(prior_dir(workdir), read_only=True) as checkpoints:
+    with checkpoint.reader(prior_dir(workdir)) as checkpoints:
         config = checkpoints.config()
         averages, step = checkpoints.restore_ema(abstract_state(config).ema)
     return LatentPrior(config, averages, step)

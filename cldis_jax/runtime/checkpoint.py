@@ -21,14 +21,11 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cldis_jax.runtime import exported
 from cldis_jax.runtime.config_json import config_from_json, config_to_json, differing_fields, upgrade
-from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.errors import CheckpointError
 
 PATTERN_CHARACTERS = "[*?\\"
-
-
-class CheckpointError(UserError):
-    """There is no usable checkpoint, or it belongs to another run."""
 
 
 def params_sha256(params: Any) -> str:
@@ -273,13 +270,24 @@ class Checkpoints:
         self.close()
 
 
+def reader(workdir: str) -> "Checkpoints | exported.Exported":
+    """The checkpoints of a workdir to read from, or the one model of a folder that `cldis_jax.export` wrote.
+
+    Raises:
+      CheckpointError: there is neither, or it can't be read.
+    """
+    if exported.is_exported(workdir) and not has_checkpoint(workdir):
+        return exported.Exported(workdir)
+    return Checkpoints(workdir, read_only=True)
+
+
 def kept_steps(workdir: str) -> list[int]:
     """The steps of a workdir's checkpoints, the smallest first.
 
     Raises:
       CheckpointError: there is no checkpoint.
     """
-    with Checkpoints(workdir, read_only=True) as checkpoints:
+    with reader(workdir) as checkpoints:
         steps = checkpoints.steps()
     if not steps:
         raise CheckpointError(f"no checkpoint in {workdir}: train first, with --workdir={workdir}")
@@ -287,6 +295,11 @@ def kept_steps(workdir: str) -> list[int]:
 
 
 def has_any(workdir: str) -> bool:
+    """Whether the workdir holds a checkpoint, readable or not, or an exported model."""
+    return has_checkpoint(workdir) or exported.is_exported(workdir)
+
+
+def has_checkpoint(workdir: str) -> bool:
     """Whether the workdir holds a checkpoint, readable or not."""
     directory = epath.Path(workdir) / "checkpoints"
     return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
@@ -307,9 +320,14 @@ def claim(folder: epath.PathLike, asked: dict[str, Any], what: str) -> None:
     """
     folder = epath.Path(folder)
     record = folder / "config.json"
-    if record.exists() and (has_any(folder) or (folder / "main.json").exists()):
+    if exported.is_exported(folder) and not has_checkpoint(folder):
+        raise CheckpointError(
+            f"{folder} holds an exported model, which has no optimiser state; choose another folder, and start from "
+            f"this model with --config.init_from={folder}"
+        )
+    if record.exists() and (has_checkpoint(folder) or (folder / "main.json").exists()):
         saved = json.loads(record.read_text())
-    elif has_any(folder):
+    elif has_checkpoint(folder):
         with Checkpoints(folder, read_only=True) as checkpoints:
             saved = config_to_json(checkpoints.config())
     else:

@@ -16,6 +16,7 @@ FREE_FIELDS = (
     "train.log_every",
     "train.picture_every",
     "train.num_pictures",
+    "train.wandb",
     "checkpoint",
     "sharding",
     "data.path",
@@ -39,6 +40,7 @@ ADDED: dict[str, Any] = {
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
     "model.encoder_head": "mean",
+    "train.wandb": "",
 }
 
 

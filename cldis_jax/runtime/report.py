@@ -1,4 +1,4 @@
-"""The output of a run: progress bar, JSON lines, TensorBoard events, result files."""
+"""The output of a run: progress bar, JSON lines, TensorBoard events, Weights & Biases, result files."""
 
 import json
 import os
@@ -10,27 +10,37 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from cldis_jax.runtime import visualize
+from cldis_jax.runtime import visualize, wandb_log
 from cldis_jax.runtime.files import atomic
 
 
 class Report:
-    """Scalars and pictures of one run, in `workdir`; writes nothing if not `enabled` (all processes but the first)."""
+    """Scalars and pictures of one run, in `workdir`; writes nothing if not `enabled` (all processes but the first).
 
-    def __init__(self, workdir: str, total_steps: int, start_step: int, enabled: bool = True):
+    With a `project` of Weights & Biases they go there too, with the `config`, as JSON values.
+    """
+
+    def __init__(
+        self,
+        workdir: str,
+        total_steps: int,
+        start_step: int,
+        enabled: bool = True,
+        project: str = "",
+        config: dict[str, Any] | None = None,
+    ):
         self._enabled = enabled
         self._workdir = epath.Path(workdir)
         self._unread = False  # nobody reads what is printed
         self.history: list[dict[str, float]] = []
         if not enabled:
             return
-        from cldis_jax.runtime import (
-            events,
-        )  # imported here, because a program that only prints tables does not need it
+        from cldis_jax.runtime import events  # imported here, because a program that only prints does not need it
 
         self._lines = self._workdir / "scalars.jsonl"
         self._keep_history_until(start_step)
         self._events = events.Events(self._workdir / "tensorboard")
+        self._wandb = wandb_log.WandbLog(self._workdir, project, config or {}) if project else None
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total_steps, initial=start_step, unit="step", disable=not self._terminal, dynamic_ncols=True
@@ -58,6 +68,8 @@ class Report:
         with self._lines.open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._events.scalars(step, values)
+        if self._wandb:
+            self._wandb.scalars(step, values)
         if self._terminal:
             self._bar.set_postfix(shown, refresh=False)
         else:
@@ -75,6 +87,8 @@ class Report:
         path = self._workdir / "pictures" / f"{name}_{step:08d}.png"
         visualize.save_png(path, picture)
         self._events.picture(step, name, picture)
+        if self._wandb:
+            self._wandb.picture(step, name, picture)
         return str(path)
 
     def result(self, name: str, values: dict[str, Any]) -> None:
@@ -99,6 +113,8 @@ class Report:
         if self._enabled:
             self._bar.close()
             self._events.close()
+            if self._wandb:
+                self._wandb.close()
 
 
 def drop_output() -> None:

@@ -94,7 +94,8 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         loader.set_state(position)
 
     # Loop
-    log = report.Report(workdir, total_steps, start, enabled=is_first)
+    project, values = config.train.wandb, config_json.config_to_json(config)
+    log = report.Report(workdir, total_steps, start, enabled=is_first, project=project, config=values)
     if restored is not None:
         log.say(f"resuming {workdir} at step {start}")
     functions = api.make_functions(config)

@@ -326,13 +326,15 @@ def test_quickstart_takes_a_relative_workdir_from_the_callers_directory(tree, tm
     assert f"--workdir={tree}/runs/quickstart" in default.stdout.splitlines()
 
 
-def test_quickstart_ends_with_the_scores(tree):
+def test_quickstart_ends_with_the_scores_and_a_page(tree):
     executable(tree.parent / "bin" / "python", 'echo "$2 $3 $4"')
     done = launch("quickstart.sh", root=tree, PATH=stand_ins(tree))
     assert [line for line in done.stdout.splitlines() if line.startswith("cldis_jax")] == [
         f"cldis_jax.main --config=configs/quickstart.py --workdir={tree}/runs/quickstart",
         f"cldis_jax.evaluate --workdir={tree}/runs/quickstart --metrics=factor_vae,dci,mig",
+        f"cldis_jax.explore --workdir={tree}/runs/quickstart --export={tree}/runs/quickstart/page.html",
     ]
+    assert f"A page of the model, to look at and to send: {tree}/runs/quickstart/page.html" in done.stdout
 
 
 def test_quickstart_fails_when_the_run_fails(tree):

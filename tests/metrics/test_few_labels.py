@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from cldis_jax import metrics
-from cldis_jax.metrics.tad import areas
+from cldis_jax.metrics.tad import auroc
 
 
 def sample(num=4000, shift=1.0, seed=0):
@@ -57,4 +57,4 @@ def test_areas_of_normal_distributions():
     codes, attributes = sample(40_000, shift=-1.0)
     expected = np.full((2, 3), 0.5)
     expected[[0, 1], [0, 1]] = norm.cdf(1 / np.sqrt(2))
-    np.testing.assert_allclose(areas(codes, attributes), expected, atol=0.015)
+    np.testing.assert_allclose(auroc(codes, attributes), expected, atol=0.015)
