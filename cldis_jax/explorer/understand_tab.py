@@ -67,8 +67,8 @@ def _matrix(explored: Explored, seen: gr.State, kind: str, table: dict[str, list
 
 
 def _colours(shade: float) -> str:
-    """The style of a cell, from white (0) to dark (1)."""
-    return f"background: rgba(63, 81, 181, {shade:.2f}); color: {'white' if shade > 0.6 else 'inherit'}"
+    """The style of a cell, from white (0) to a blue (1) on which dark text can be read."""
+    return f"background: rgba(63, 81, 181, {0.55 * shade:.2f})"
 
 
 def _pictures(folder: epath.Path, captions: dict[str, str]) -> None:
