@@ -18,16 +18,22 @@ class Terms(NamedTuple):
 
 
 RENDERED = Terms("apache-2.0", "The images are rendered by cldis_jax; they have no terms but those of the package.")
-TERMS = {  # data.source and data.name -> terms, as their publishers state them
+TERMS = {  # data.source and data.name -> terms; where we could not read them, who states them
     ("scenes", ""): RENDERED,
     ("sprites", ""): RENDERED,
     ("tfds", "celeb_a"): Terms("other", "CelebA may be used for non-commercial research only."),
-    ("tfds", "shapes3d"): Terms("apache-2.0", "Shapes3D is published under Apache-2.0."),
-    ("tfds", "dsprites"): Terms("apache-2.0", "dSprites is published under Apache-2.0."),
-    ("tfds", "smallnorb"): Terms("other", "smallNORB is for research; it may not be sold."),
-    ("cars3d", ""): Terms("other", "Cars3D was published with a paper, without a licence."),
+    ("tfds", "shapes3d"): Terms("other", "The terms of 3D Shapes are those of github.com/google-deepmind/3d-shapes."),
+    ("tfds", "dsprites"): Terms(
+        "other", "The terms of dSprites are those of github.com/google-deepmind/dsprites-dataset."
+    ),
+    ("tfds", "smallnorb"): Terms(
+        "other", "The terms of smallNORB are those of its authors, at cs.nyu.edu/~ylclab/data/norb-v1.0-small."
+    ),
+    ("cars3d", ""): Terms(
+        "other", 'Cars3D was published with Reed et al. 2015, "Deep Visual Analogy-Making"; ask its authors.'
+    ),
 }
-MPI3D = Terms("cc-by-4.0", "MPI3D is published under CC BY 4.0.")
+MPI3D = Terms("cc-by-4.0", "MPI3D is published under CC BY 4.0 (github.com/rr-learning/disentanglement_dataset).")
 UNKNOWN = Terms("other", "Before publishing this, say here whose images these are and what they allow.")
 NAMES = {
     "reconstructions": "Images, and each way to reconstruct them",
