@@ -25,6 +25,8 @@ TINY_NETS = {
     "data.image_size": 16,
     "data.batch_size": 4,
     "model.base_channels": 32,
+    "model.num_res_blocks": 1,
+    "model.attention_resolutions": "()",
     "model.embed_dim": 32,
     "model.channel_multipliers": "(1,)",
     "model.encoder_multipliers": "(1,)",
