@@ -1,6 +1,7 @@
 """Run commands in children of one warm process, so that their imports are paid once."""
 
 import functools
+import importlib.machinery
 import multiprocessing
 import os
 import pathlib
@@ -10,6 +11,15 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
+HIDDEN = ("tensorflow", "tensorflow_datasets")
+
+
+class WithoutTensorFlow(importlib.machinery.PathFinder):
+    """Python's finder of modules, as where the packages of HIDDEN are not installed."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in HIDDEN else super().find_spec(name, path, target)
 
 
 @functools.cache
@@ -44,8 +54,8 @@ def _child(words, files, cwd, environment):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.chdir(cwd)
     os.environ.update(environment)
-    assert "tensorflow" not in sys.modules
-    sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # an import of None fails
+    assert not set(HIDDEN) & set(sys.modules)
+    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = WithoutTensorFlow
     if words[0] == "-c":
         _, program, *arguments = words
         sys.argv = ["-c", *arguments]

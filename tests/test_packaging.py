@@ -1,6 +1,7 @@
 """The wheel: its contents, and its commands outside the checkout."""
 
 import configparser
+import importlib.util
 import json
 import os
 import pathlib
@@ -30,7 +31,8 @@ def installed_builder():
         import setuptools
     except ModuleNotFoundError:
         return False
-    return int(setuptools.__version__.partition(".")[0]) >= 64
+    version = tuple(map(int, setuptools.__version__.split(".")[:2]))
+    return version >= (70, 1) or (version >= (64, 0) and importlib.util.find_spec("wheel") is not None)
 
 
 @pytest.fixture(scope="module")
