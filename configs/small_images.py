@@ -7,7 +7,7 @@ The argument is `SIZE` or `SIZE,PRESET`; the defaults are `full` and `best`:
     full   64 px, 100,000 steps; one GPU. Not run by us
     long   32 px and a small network, 18,000 steps; two CPU cores
     cpu    the same for 6,000 steps; two CPU cores, ten minutes
-    cpu64  64 px in patches of 8 x 8 and a small network, 8,000 steps; one CPU core, 90 minutes
+    cpu64  64 px in patches of 8 x 8 and a small network, 8,000 steps; one CPU core. Not run by us yet
     tiny   16 px, 60 steps; a smoke test, under a minute
 
 `best` was chosen on rendered scenes at `cpu` and `long` (docs/studies/cpu, docs/studies/long). At each size `paper` has
