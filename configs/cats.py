@@ -1,11 +1,11 @@
 """CL-Dis on aligned faces of animals without labels, such as the cats of AFHQ: a folder or a zip file.
 
-python -m cldis_jax.main --config=configs/cats.py --config.data.path=CATS --workdir=runs/cats
-python -m cldis_jax.main --config=configs/cats.py:cpu --config.data.path=CATS --workdir=runs/cats_cpu
+    python -m cldis_jax.main --config=configs/cats.py --config.data.path=CATS --workdir=runs/cats
+    python -m cldis_jax.main --config=configs/cats.py:cpu --config.data.path=CATS --workdir=runs/cats_cpu
 
-full (the first)  64 px, one GPU                        not run by us
-cpu               64 px, one CPU core                   not run by us yet
-tiny              16 px, a smoke test, under a minute   no number
+    full (the first)  64 px, one GPU                        not run by us
+    cpu               64 px, one CPU core                   not run by us yet
+    tiny              16 px, a smoke test, under a minute   no number
 """
 
 from ml_collections import ConfigDict
