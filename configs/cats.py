@@ -6,6 +6,8 @@
     full (the first)  64 px, one GPU                        not run by us
     cpu               64 px, one CPU core                   not run by us yet
     tiny              16 px, a smoke test, under a minute   no number
+
+Sizes and presets: configs/small_images.py.
 """
 
 from ml_collections import ConfigDict
