@@ -12,7 +12,7 @@ from cldis_jax.study import methods
 from cldis_jax.study.methods import Method
 
 SCALES = ("cpu", "long", "full")
-SEEDS = {"main": 3, "ablation": 2, "composition": 5, "celeba": 3}
+SEEDS = {"main": 3, "ablation": 2, "composition": 5, "celeba": 5}
 SMALL_EVALUATION = {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000}
 EVALUATION = {  # flags of cldis_jax.evaluate
     "cpu": SMALL_EVALUATION,
