@@ -181,6 +181,7 @@ def _load_instead(load, workdir, path):
     return load(workdir)
 
 
+@pytest.mark.slow
 def test_tour_runs(tmp_path):
     """All cells, with a model that the tour trains itself."""
     notebook = nbformat.read(ROOT / "docs" / "tour.ipynb", as_version=4)

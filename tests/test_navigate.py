@@ -201,7 +201,7 @@ def test_a_step_along_a_direction_is_one_deviation():
     assert axes.order == [1, 0]
 
 
-@pytest.mark.parametrize("decoder", ["ddim", "vae"])
+@pytest.mark.parametrize("decoder", [pytest.param("ddim", marks=pytest.mark.slow), "vae"])  # docs run the first, too
 def test_navigation_without_flags(bundle, tmp_path, decoder, monkeypatch):
     monkeypatch.setattr(run.factor_probe, "NUM_TESTED", 40)
     config = run.config_for(bundle, decoder=decoder, width=8, decode_steps=1, num_codes=64, num_directions=2)
