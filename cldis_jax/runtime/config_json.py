@@ -39,7 +39,9 @@ ADDED: dict[str, Any] = {
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
+    "independence.weight": 0.0,
     "model.encoder_head": "mean",
+    "train.decay_share": 0.0,
     "train.wandb": "",
 }
 
@@ -90,16 +92,15 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)
-        if section:
-            section.setdefault(field, value)
+        section.setdefault(field, value)
     return values
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(section, field) of a dotted name; an empty section if there is none."""
+    """(section, field) of a dotted name; a section that is absent is made."""
     *sections, field = name.split(".")
     for section in sections:
-        values = values.get(section, {})
+        values = values.setdefault(section, {})
     return values, field
 
 
