@@ -15,7 +15,7 @@ CLIP = 3.0  # standard deviations: so that no single image has a large share in 
 def independence_loss(
     config: ConfigDict, z_sem: jax.Array, average: jax.Array | None, step: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
-    """(L_ind [], the batch's `unit_covariances`); (0, None) if independence.weight is 0. L_ind is 0 while z_sem listens.
+    """(L_ind [], the batch's `unit_covariances`); (0, None) if independence.weight is 0. L_ind waits for listen_steps.
 
     A batch is too small to estimate a squared covariance. The gradient is therefore that of the product of two
     covariances: the moving average over many batches, a constant, and this batch's.
