@@ -12,7 +12,7 @@ from cldis_jax.study import methods
 from cldis_jax.study.methods import Method
 
 SCALES = ("cpu", "long", "full")
-SEEDS = {"main": 3, "ablation": 2, "composition": 5, "celeba": 5}
+SEEDS = {"main": 5, "ablation": 2, "composition": 5, "celeba": 5}
 SMALL_EVALUATION = {"seeds": 1, "num_train": 5_000, "num_test": 2_500, "num_votes": 1_000, "num_images": 10_000}
 EVALUATION = {  # flags of cldis_jax.evaluate
     "cpu": SMALL_EVALUATION,
@@ -199,8 +199,9 @@ def dataset_at(name: str, scale: str) -> Dataset:
     return DATASETS[name] if scale == "full" else SMALL_DATASETS.get(name, DATASETS[name])
 
 
-def _config_of(dataset: str, scale: str) -> str:
-    return f"{dataset_at(dataset, scale).config}.py" + ("" if scale == "full" else f":{scale}")
+def _config_of(dataset: str, scale: str, preset: str = "") -> str:
+    argument = f"{scale},{preset}" if preset else scale
+    return f"{dataset_at(dataset, scale).config}.py" + ("" if argument == "full" else f":{argument}")
 
 
 def _steps(dataset: str, scale: str, options: Options) -> int:
@@ -208,17 +209,19 @@ def _steps(dataset: str, scale: str, options: Options) -> int:
 
 
 def _main(scale: str, options: Options) -> dict[str, list[Method]]:
-    compared = [
-        *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
-        *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
-        methods.vae_alone(scale),
-        *(methods.vae_alone(scale, beta) for beta in (1.0, 8.0)),
-    ]
-    return {
-        dataset: [*compared, methods.vae_annealed(scale, _steps(dataset, scale, options))]
-        for dataset in DATASETS
-        if dataset not in ("celeba", "scenes_pairs")
-    }
+    def compared(steps: int) -> list[Method]:
+        return [
+            *(methods.closed_loop(kind) for kind in methods.CONDITIONINGS),
+            methods.open_loop(steps),
+            methods.paper(),
+            *(methods.diffae_alone(kind) for kind in methods.CONDITIONINGS),
+            methods.vae_alone(scale),
+            *(methods.vae_alone(scale, beta) for beta in (1.0, 8.0)),
+            methods.vae_annealed(scale, steps),
+        ]
+
+    datasets = (dataset for dataset in DATASETS if dataset not in ("celeba", "scenes_pairs"))
+    return {dataset: compared(_steps(dataset, scale, options)) for dataset in datasets}
 
 
 def _ablation(scale: str, options: Options) -> dict[str, list[Method]]:
@@ -263,7 +266,7 @@ def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: s
         method=method.name,
         label=method.label,
         seed=seed,
-        config=_config_of(name, scale),
+        config=_config_of(name, scale, method.preset),
         overrides=common | method.overrides,
         latents=method.latents,
         metrics=metrics,

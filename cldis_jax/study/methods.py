@@ -28,6 +28,7 @@ class Method:
     overrides: dict[str, Any]
     latents: tuple[str, ...]
     floors: bool = True  # whether to measure floors for it; False if another row has the same floors
+    preset: str = ""  # of the config; empty: the config's own
 
 
 def closed_loop(conditioning: str) -> Method:
@@ -37,6 +38,16 @@ def closed_loop(conditioning: str) -> Method:
         {"model.conditioning": conditioning},
         LATENTS,
     )
+
+
+def paper() -> Method:
+    return Method("CL-Dis, preset `paper`", "cldis_paper", {}, LATENTS, preset="paper")
+
+
+def open_loop(steps: int) -> Method:
+    """CL-Dis without feedback: C rises by a ramp, and no code is swapped."""
+    overrides = annealed(steps) | {"feedback.swap_probability": 0.0}
+    return Method("CL-Dis, open loop: C annealed", "cldis_open_loop", overrides, LATENTS, floors=False)
 
 
 def diffae_alone(conditioning: str) -> Method:
@@ -90,7 +101,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
     alternatives = [
         ("no distillation", {"distillation.weight": 0.0}),
         ("C fixed", {"feedback.mode": "fixed"}),
-        ("no feedback: C annealed, no swap", annealed(steps) | {"feedback.swap_probability": 0.0}),
+        ("no feedback: C annealed, no swap", open_loop(steps).overrides),
         ("C annealed", annealed(steps)),
         *(
             (f"feedback {mode}", {"feedback.mode": mode})

@@ -68,9 +68,25 @@ def test_single_branches_have_no_setting_that_only_helps_the_loop(scale):
             assert not config.model.standardize_z_sem
         elif cell.method.startswith("beta_vae"):
             assert not config.vae.antithetic
+        elif cell.method == "cldis_paper":
+            assert config.preset == "paper"
+            assert not (config.model.standardize_z_sem or config.vae.antithetic)
         else:
             assert config.model.standardize_z_sem
             assert config.vae.antithetic
+
+
+def test_the_rows_of_the_loop(scale="long"):
+    """The open loop is CL-Dis but for C; the preset `paper` has the same images, networks and steps, and its own method."""
+    ours = {cell.method: cell for cell in make("main", scale).cells if cell.dataset == "scenes" and cell.seed == 4}
+    best, ramp, paper = (cells.resolve(ours[f"cldis_{name}"]) for name in ("cross_attention", "open_loop", "paper"))
+    assert ramp.feedback.mode == "anneal"
+    assert ramp.feedback.anneal_steps == best.train.steps // 3
+    ramp.feedback.mode, ramp.feedback.anneal_steps = best.feedback.mode, best.feedback.anneal_steps
+    assert ramp == best
+    assert ours["cldis_paper"].config == "scenes.py:long,paper"
+    assert (paper.diffusion.prediction, paper.feedback.mode) == ("eps", "progress")
+    assert (paper.data, paper.train) == (best.data, best.train)
 
 
 def test_the_ablation_changes_one_choice_at_a_time():
