@@ -257,6 +257,7 @@ def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: s
     else:
         metrics = tuple(dict.fromkeys(column.metric for column in COLUMNS.get(table, FACTOR_COLUMNS)))
     common = {"train.steps": steps, "train.seed": seed, "train.picture_every": steps, "data.holdout": dataset.holdout}
+    common["checkpoint.keep_period"] = max(1, steps // 3)  # content tracking is compared over steps, too
     if dataset.part:
         common["data.holdout_split"] = dataset.part
     if dataset.pairs:

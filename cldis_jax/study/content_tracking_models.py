@@ -2,8 +2,9 @@
 
     python -m cldis_jax.study.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
 
-Reads results of `cldis_jax.evaluate --metrics=dci,mig,content_tracking`, prints a table, and writes Spearman's rank
-correlations to DIR/content_tracking_models.json and a scatter plot to DIR/content_tracking_models.png.
+Reads results of `cldis_jax.evaluate --metrics=dci,mig,infomec,content_tracking` (or `tad,content_tracking`, for faces),
+prints a table, and writes Spearman's rank correlations to DIR/content_tracking_models.json and a scatter plot to
+DIR/content_tracking_models.png. A supervised score counts where all of the files have it.
 """
 
 from typing import Any
@@ -11,14 +12,22 @@ from typing import Any
 import numpy as np
 from absl import flags
 from etils import epath
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from cldis_jax import cli
 from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
 
-SUPERVISED = {"DCI": ("dci", "disentanglement"), "MIG": ("mig", "mig")}
+SUPERVISED = {
+    "DCI": ("dci", "disentanglement"),
+    "MIG": ("mig", "mig"),
+    "InfoM": ("infomec", "infom"),
+    "InfoC": ("infomec", "infoc"),
+    "TAD": ("tad", "tad"),
+}
+AVERAGED, AVERAGE = ("MIG", "InfoM", "InfoC"), "mean of MIG, InfoM, InfoC"
 LEAST = 4  # models; with fewer, a rank correlation means nothing
+NUM_RESAMPLES = 2_000
 
 
 def read(path: str) -> dict[str, Any]:
@@ -30,32 +39,55 @@ def read(path: str) -> dict[str, Any]:
     results = report.read_json(path)
     try:
         tracked = {name: results["content_tracking"][name] for name in ("score", "low", "high")}
-        supervised = {label: results[metric][name]["mean"] for label, (metric, name) in SUPERVISED.items()}
         settings = results["settings"]
     except KeyError as error:
         raise UserError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
+    supervised = {
+        label: results[metric][name]["mean"] for label, (metric, name) in SUPERVISED.items() if metric in results
+    }
+    if supervised.keys() >= set(AVERAGED):
+        supervised[AVERAGE] = float(np.mean([supervised[label] for label in AVERAGED]))
     name = f"{settings['workdir'].rstrip('/')} {settings['latent']} step {settings['step']}"
     return {"model": name, **tracked, **supervised}
 
 
 def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
-    """Spearman's correlation of content tracking with each supervised score, and its p-value.
+    """Spearman's correlation of content tracking with each supervised score, its p-value and its 95 % interval.
+
+    The interval is a bootstrap over the models, by percentiles.
 
     Raises:
-      UserError: too few models.
+      UserError: too few models, or no supervised score that all of them have.
     """
     if len(models) < LEAST:
         raise UserError(f"--evaluations: a rank correlation needs at least {LEAST} models, got {len(models)}")
+    labels = [label for label in (*SUPERVISED, AVERAGE) if all(label in model for model in models)]
+    if not labels:
+        raise UserError(f"--evaluations: no score of {', '.join(SUPERVISED)} is in every file")
     scores = [model["score"] for model in models]
-    found = {label: spearmanr(scores, [model[label] for model in models]) for label in SUPERVISED}
-    return {label: {"spearman": float(rank.statistic), "p": float(rank.pvalue)} for label, rank in found.items()}
+    found = {}
+    for label in labels:
+        pairs = scores, [model[label] for model in models]
+        rank = spearmanr(*pairs)
+        interval = bootstrap(
+            pairs,
+            lambda a, b: spearmanr(a, b).statistic,
+            paired=True,
+            vectorized=False,
+            n_resamples=NUM_RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        ends = {"low": float(interval.low), "high": float(interval.high)}
+        found[label] = {"spearman": float(rank.statistic), "p": float(rank.pvalue), **ends}
+    return found
 
 
 def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.ndarray:
     """One uint8 picture: content tracking, with its interval, over each supervised score."""
-    figure = visualize.new_figure(4.6 * len(SUPERVISED), 3.8)
+    figure = visualize.new_figure(4.6 * len(correlations), 3.8)
     score, low, high = (np.array([model[name] for model in models]) for name in ("score", "low", "high"))
-    for axes, label in zip(figure.subplots(1, len(SUPERVISED), squeeze=False)[0], SUPERVISED):
+    for axes, label in zip(figure.subplots(1, len(correlations), squeeze=False)[0], correlations):
         x = [model[label] for model in models]
         axes.errorbar(x, score, yerr=[score - low, high - score], fmt="o", capsize=3)
         for i, (x_i, y_i) in enumerate(zip(x, score)):
@@ -74,11 +106,12 @@ def main() -> None:
     out = epath.Path(OUT.value)
     report.write_json(out / "content_tracking_models.json", {"models": models, "correlations": correlations})
     visualize.save_png(out / "content_tracking_models.png", scatter(models, correlations))
-    columns = ("score", "low", "high", *SUPERVISED)
+    columns = ("score", "low", "high", *correlations)
     rows = [(str(i + 1), m["model"], *(f"{m[name]:.3f}" for name in columns)) for i, m in enumerate(models)]
-    print(report.table(rows, ("", "model", "content tracking", "low", "high", *SUPERVISED)))
+    print(report.table(rows, ("", "model", "content tracking", "low", "high", *correlations)))
     for label, rank in correlations.items():
-        print(f"Spearman with {label}: {rank['spearman']:+.3f} (p = {rank['p']:.2g}, {len(models)} models)")
+        ends = f"[{rank['low']:+.3f}, {rank['high']:+.3f}]"
+        print(f"Spearman with {label}: {rank['spearman']:+.3f} {ends} (p = {rank['p']:.2g}, {len(models)} models)")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from scipy.stats import spearmanr
 from cldis_jax.study import content_tracking_models as study
 
 
-def evaluation(tmp_path, i, score, dci, mig):
+def evaluation(tmp_path, i, score, dci, mig, **more):
     results = {
         "content_tracking": {"score": score, "low": score - 0.05, "high": score + 0.1},
         "dci": {"disentanglement": {"mean": dci, "std": 0.0}},
         "mig": {"mig": {"mean": mig, "std": 0.0}},
         "settings": {"workdir": f"runs/{i}/", "latent": "z_sem", "step": 10},
     }
+    results |= more
     path = tmp_path / f"{i}.json"
     path.write_text(json.dumps(results))
     return str(path)
@@ -30,6 +31,30 @@ def test_correlations_and_plot(tmp_path):
     assert found["DCI"]["spearman"] == pytest.approx(1)
     assert found["MIG"]["spearman"] == pytest.approx(spearmanr(score, mig).statistic)
     assert len(np.unique(study.scatter(models, found).reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_average_and_its_interval(tmp_path):
+    """With equal ranks every resample has the correlation 1, with reversed ranks -1."""
+    models = []
+    for i in range(9):
+        infomec = {"infom": {"mean": 0.1 * i}, "infoc": {"mean": 0.2 * i}}
+        tad = {"tad": {"mean": 1 - 0.1 * i}}
+        more = {"infomec": infomec, "tad": tad} if i else {"infomec": infomec}
+        models.append(study.read(evaluation(tmp_path, i, 0.05 * i, 0.9 - 0.1 * i, 0.3 * i, **more)))
+    found = study.correlate(models)
+    average = found["mean of MIG, InfoM, InfoC"]
+    assert models[2]["mean of MIG, InfoM, InfoC"] == pytest.approx(0.4)
+    assert (average["spearman"], average["low"], average["high"]) == pytest.approx((1, 1, 1))
+    assert found["DCI"]["high"] == pytest.approx(-1)
+    assert "TAD" not in found  # the first file lacks it
+
+
+def test_the_interval_covers_a_known_correlation(tmp_path):
+    """Of 60 normal pairs with correlation .8; Spearman's is 6 / pi asin(.4) = .786."""
+    pairs = np.random.default_rng(1).multivariate_normal([0.5, 0.5], [[0.01, 0.008], [0.008, 0.01]], 60)
+    found = study.correlate([study.read(evaluation(tmp_path, i, a, b, b)) for i, (a, b) in enumerate(pairs)])["DCI"]
+    assert found["low"] < 0.786 < found["high"] < 0.95
+    assert 0.1 < found["high"] - found["low"] < 0.4
 
 
 def test_missing_metrics_and_models_are_named(tmp_path):
