@@ -13,7 +13,8 @@ from cldis_jax.study import cells, methods, running
 from tests.study.fabricated import config_of, make
 
 TABLES = [(name, scale) for name in cells.SEEDS for scale in cells.SCALES]
-OF_THE_TABLE = {"train.steps", "train.picture_every", "data.holdout"}  # fields that a table sets for every cell
+# Fields that a table sets for every cell.
+OF_THE_TABLE = {"train.steps", "train.picture_every", "checkpoint.keep_period", "data.holdout"}
 
 
 @pytest.mark.parametrize(("name", "scale"), TABLES)
