@@ -46,7 +46,6 @@ AT_LEAST = {
     "data.threads": 1,
     "data.prefetch": 1,
     "diffusion.num_steps": 1,
-    "diffusion.late_start": 0,
     "feedback.every": 1,
     "feedback.probe_size": 2,
     "feedback.anneal_steps": 1,
@@ -73,7 +72,6 @@ IN_UNIT_INTERVAL = (
     "train.decay_share",
     "feedback.ema_decay",
     "feedback.swap_probability",
-    "diffusion.late_share",
     "diffusion.beta_start",
     "diffusion.beta_end",
 )
@@ -152,11 +150,6 @@ def _validate_together(config: ConfigDict) -> None:
     if not 1 <= config.diffusion.decode_steps <= config.diffusion.num_steps:
         raise ConfigError(
             f"diffusion.decode_steps={config.diffusion.decode_steps} must be between 1 and "
-            f"diffusion.num_steps={config.diffusion.num_steps}"
-        )
-    if config.diffusion.late_start >= config.diffusion.num_steps:
-        raise ConfigError(
-            f"diffusion.late_start={config.diffusion.late_start} must be below "
             f"diffusion.num_steps={config.diffusion.num_steps}"
         )
     if config.profile_steps:

@@ -58,8 +58,6 @@ def get_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.beta_start = 1e-4  # linear schedule
     config.diffusion.beta_end = 2e-2
-    config.diffusion.late_share = 0.0  # share of the samples with t of late_start and above [choice; 0 in Diff-AE]
-    config.diffusion.late_start = 400
     config.diffusion.decode_steps = 20  # DDIM steps of the pictures in training; the default of `edit` and `sample`
 
     config.vae = ConfigDict()

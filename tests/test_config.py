@@ -193,8 +193,6 @@ def test_baselines_are_switches():
         ("train.steps_per_dispatch", 7, "not a multiple"),
         ("diffusion.beta_start", 0.0, "diffusion.beta_start=0.0 must be positive"),
         ("diffusion.decode_steps", 2000, "decode_steps=2000"),
-        ("diffusion.late_share", 1.0, "diffusion.late_share=1.0 must be in [0, 1)"),
-        ("diffusion.late_start", 1000, "diffusion.late_start=1000 must be below diffusion.num_steps=1000"),
         ("train.learning_rate", float("nan"), "learning_rate=nan"),
     ],
 )

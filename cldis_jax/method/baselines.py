@@ -35,7 +35,7 @@ def diffae_loss(
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_diff L_diff + lambda_ind L_ind. The arguments are those of `closed_loop_loss`."""
     schedule, prediction, keys = diffusion.schedule_of(config), prediction_of(config), random_keys(key)
-    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"], diffusion.density_of(config))
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
     z_sem = networks.encode_semantic(params, x0)
     denoise = networks.denoiser(params, z_sem, dropout=keys["dropout"])
     error = diffusion.squared_error(denoise, prediction, noised).mean(axis=(1, 2, 3))  # [B]
@@ -58,7 +58,7 @@ def beta_vae_loss(
 ) -> tuple[jax.Array, LoopOutput]:
     """lambda_vae L_vae. The arguments are those of `closed_loop_loss`."""
     schedule, keys = diffusion.schedule_of(config), random_keys(key)
-    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"], diffusion.density_of(config))
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
     q = posterior(networks, params, vae_input(config, noised), keys["z"])
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, noised.t))
     loss = config.vae.weight * L_vae

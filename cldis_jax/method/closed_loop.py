@@ -55,8 +55,8 @@ def closed_loop_loss(
     """
     schedule, prediction, keys = diffusion.schedule_of(config), prediction_of(config), random_keys(key)
 
-    # The forward process: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t uniform [paper: Diff-AE].
-    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"], diffusion.density_of(config))
+    # The forward process: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t uniform.
+    noised = diffusion.forward_process(schedule, x0, keys["t"], keys["eps"])
 
     # The two codes: z_sem = E_sem(x_0), and z_disen ~ q_phi(z|x) = N(mu, sigma^2).
     z_sem = networks.encode_semantic(params, x0)

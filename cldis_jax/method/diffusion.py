@@ -80,34 +80,14 @@ class Noised(NamedTuple):
     signal: jax.Array  # [B, 1, ..., 1]
     noise: jax.Array  # [B, 1, ..., 1]
     eps: jax.Array  # [B, ...]
-    weight: jax.Array  # [B]: a mean with these weights is that of a uniform t
 
 
-def density_of(config: ConfigDict) -> np.ndarray | None:
-    """The density of t in training, relative to the uniform one [T]; None: uniform [Ho et al. 2020; Diff-AE].
-
-    A share of the samples has a t of the last timesteps alone. There z decides most of x_0; at a small t, x_t shows it.
-    """
-    c = config.diffusion
-    if c.late_share == 0:
-        return None
-    is_late = np.arange(c.num_steps) >= c.late_start
-    return 1 - c.late_share + c.late_share * is_late / is_late.mean()
-
-
-def forward_process(
-    schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array, density: np.ndarray | None = None
-) -> Noised:
-    """Draws t from `density` (None: uniformly) and x_t ~ q(x_t | x_0) for images x0 [B, ...]."""
-    if density is None:
-        t, weight = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps), jnp.ones(len(x0))
-    else:
-        below = jnp.asarray(np.cumsum(density) / np.sum(density), jnp.float32)
-        t = jnp.searchsorted(below[:-1], jax.random.uniform(key_t, x0.shape[:1]), side="right")
-        weight = 1 / jnp.asarray(density, jnp.float32)[t]
+def forward_process(schedule: Schedule, x0: jax.Array, key_t: jax.Array, key_eps: jax.Array) -> Noised:
+    """Draws t uniformly and x_t ~ q(x_t | x_0) for images x0 [B, ...]."""
+    t = jax.random.randint(key_t, x0.shape[:1], 0, schedule.num_steps)
     eps = jax.random.normal(key_eps, x0.shape)
     signal, noise = (per_sample(table, t, x0.ndim) for table in (schedule.signal, schedule.noise))
-    return Noised(x0, t, q_sample(schedule, x0, t, eps), signal, noise, eps, weight)
+    return Noised(x0, t, q_sample(schedule, x0, t, eps), signal, noise, eps)
 
 
 def squared_error(denoise: Denoiser, prediction: Prediction, noised: Noised) -> jax.Array:

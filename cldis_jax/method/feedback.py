@@ -130,8 +130,8 @@ def measure(
 ) -> Signals:
     """The signals of a batch. They have no gradient, and they do not depend on what the network predicts.
 
-    They are those of a uniform t. The gains compare squared errors in x_0. At a large t, where x_t shows little of the
-    image, these errors are large: there z matters most.
+    The gains compare squared errors in x_0. At a large t, where x_t shows little of the image, these errors are large:
+    there z matters most.
 
     Args:
       z: the code that conditions the denoiser [B, d].
@@ -139,15 +139,14 @@ def measure(
     """
     params, z, error = jax.lax.stop_gradient((params, z, error))
     prediction = prediction_of(config)
-    progress = recovered_information(schedule, prediction, error, noised.x0, noised.t, noised.weight)
+    progress = recovered_information(schedule, prediction, error, noised.x0, noised.t)
 
     # The gains take three passes of the denoiser on part of the batch, every `feedback.every` steps; else they are NaN.
     # Three calls, not one with vmap: with that `plan` finds 143 all-gathers on four chips.
     z, part = jax.tree.map(lambda a: a[: config.feedback.probe_size], (z, noised))
 
     def error_with(z):
-        error = diffusion.x0_squared_error(networks.denoiser(params, z), prediction, part)
-        return (part.weight * error.mean(axis=(1, 2, 3))).mean()
+        return diffusion.x0_squared_error(networks.denoiser(params, z), prediction, part).mean()
 
     def probe():
         right = error_with(z)
@@ -160,12 +159,7 @@ def measure(
 
 
 def recovered_information(
-    schedule: diffusion.Schedule,
-    prediction: Prediction,
-    error: jax.Array,
-    x0: jax.Array,
-    t: jax.Array,
-    weight: jax.Array | float = 1.0,
+    schedule: diffusion.Schedule, prediction: Prediction, error: jax.Array, x0: jax.Array, t: jax.Array
 ) -> jax.Array:
     """The share of information that the denoiser recovers along the reverse process [].
 
@@ -177,7 +171,6 @@ def recovered_information(
     Args:
       error: L_diff of each image [B].
       x0, t: the images [B, ...] and their timesteps [B].
-      weight: 1 divided by the density of each t, relative to the uniform one [B].
     """
     second_moment = jnp.square(x0).mean()
     snr = jnp.asarray(schedule.alpha_bar / (1 - schedule.alpha_bar), jnp.float32)
@@ -186,5 +179,5 @@ def recovered_information(
     linear_error = second_moment / (1 + second_moment * snr[t])
     signal, noise = jnp.asarray(schedule.signal)[t], jnp.asarray(schedule.noise)[t]
     share = 1 - prediction.x0_error(error, signal, noise) / linear_error
-    weight = weight * d_information[t] * schedule.num_steps / information[0]
+    weight = d_information[t] * schedule.num_steps / information[0]
     return (weight * share).mean()

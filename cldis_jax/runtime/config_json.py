@@ -38,8 +38,6 @@ ADDED: dict[str, Any] = {
     "data.cache": "auto",
     "data.holdout_split": "",
     "data.holdout_pairs": "",
-    "diffusion.late_share": 0.0,
-    "diffusion.late_start": 400,
     "diffusion.skip_std": 0.1,
     "independence.weight": 0.0,
     "model.encoder_head": "mean",

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cldis_jax.configs import default
 from cldis_jax.method import diffusion
 from cldis_jax.method.prediction import PredictEps, PredictV, PredictX0
 
@@ -23,25 +22,6 @@ def test_information_is_that_of_the_gaussian_channel():
     snr = SCHEDULE.alpha_bar / (1 - SCHEDULE.alpha_bar)
     np.testing.assert_allclose(SCHEDULE.information, 0.5 * np.log(1 + snr), rtol=1e-5)
     assert np.all(np.diff(SCHEDULE.information) < 0)
-
-
-def test_late_timesteps_have_their_share_and_weights_that_undo_it():
-    config = default.get_config()
-    assert diffusion.density_of(config) is None
-    config.diffusion.late_share, config.diffusion.late_start = 0.8, 400
-    density = diffusion.density_of(config)
-    keys = jax.random.split(jax.random.key(0))
-    drawn = diffusion.forward_process(SCHEDULE, jnp.zeros((200_000, 1)), *keys, density)
-    t, weight = np.asarray(drawn.t), np.asarray(drawn.weight, np.float64)
-    frequency = np.bincount(t // 100, minlength=10) / len(t)  # of a late hundred .02 + .8 / 6
-    np.testing.assert_allclose(frequency, [0.02] * 4 + [0.92 / 6] * 6, atol=0.003)
-    assert (t.min(), t.max()) == (0, 999)
-    for f in (np.ones_like, np.sqrt, np.square):
-        uniform = f(np.arange(1000.0)).mean()
-        np.testing.assert_allclose((weight * f(t.astype(float))).mean(), uniform, rtol=0.01)
-    same = diffusion.forward_process(SCHEDULE, jnp.zeros((8, 1)), *keys)
-    np.testing.assert_array_equal(same.weight, 1)
-    np.testing.assert_array_equal(same.t, jax.random.randint(keys[0], (8,), 0, 1000))
 
 
 def test_q_sample_moments():
