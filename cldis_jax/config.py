@@ -69,7 +69,6 @@ IN_UNIT_INTERVAL = (
     "data.holdout",
     "model.dropout",
     "train.ema_decay",
-    "train.decay_share",
     "feedback.ema_decay",
     "feedback.swap_probability",
     "diffusion.beta_start",

@@ -41,7 +41,6 @@ ADDED: dict[str, Any] = {
     "diffusion.skip_std": 0.1,
     "independence.weight": 0.0,
     "model.encoder_head": "mean",
-    "train.decay_share": 0.0,
     "train.wandb": "",
 }
 
