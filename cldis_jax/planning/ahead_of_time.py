@@ -108,7 +108,7 @@ def plan(config: ConfigDict, topology: Topology, effort: float = 0.0, *, by_part
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     flops, accessed = costs(compiled, module)
     compute_seconds, memory_seconds = flops / chip.peak_flops, accessed / chip.hbm_bandwidth
-    seconds = max(compute_seconds, memory_seconds)
+    seconds, collectives = max(compute_seconds, memory_seconds), module.collectives()
     if by_part:
         totals = {"flops": flops, "bytes_accessed": accessed, "temporaries": memory.temp_size_in_bytes}
         facts["breakdown"] = breakdown.breakdown(module, **totals)
@@ -128,7 +128,8 @@ def plan(config: ConfigDict, topology: Topology, effort: float = 0.0, *, by_part
         "memory_seconds": memory_seconds,
         "roofline_seconds": seconds,
         "images_per_second": config.data.batch_size / seconds,
-        "collectives": module.collectives(),
+        "collectives": collectives,
+        "collective_seconds": topology.collective_seconds(collectives),
         "donated_arrays": module.num_donated,
         "largest_buffers": [
             {"bytes": size, "shape": shape, "origin": origin}
@@ -157,6 +158,8 @@ def tables(facts: dict[str, Any]) -> str:
     for kind in hlo.COLLECTIVES:
         count, size = (facts["collectives"][f"{kind}_{what}"] for what in ("count", "bytes"))
         rows.append((kind.replace("_", "-"), f"{count} of {_mebibytes(size)} in all" if count else "none"))
+    collective = f"{facts['collective_seconds'] * 1e3:.3f}, beside the roofline or after it"
+    rows.append(("collectives over the links, ms a step", collective))
     effort = f" with effort {facts['effort']:g}" if facts["effort"] else ""
     rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s{effort}"))
     buffers = [(_mebibytes(b["bytes"]), b["shape"], b["origin"]) for b in facts["largest_buffers"]]

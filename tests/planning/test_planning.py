@@ -54,6 +54,34 @@ def test_unknown_slices_in_one_line(name, message):
     assert repr(name) in str(caught.value)
 
 
+def collectives(**sizes):
+    return {
+        f"{kind}_{what}": sizes.get(kind, 0) if what == "bytes" else 1
+        for kind in hlo.COLLECTIVES
+        for what in ("count", "bytes")
+    }
+
+
+@pytest.mark.parametrize(("generation", "published"), [("v5e", 51.2e12), ("v6e", 102.4e12)])
+def test_the_links_give_the_published_all_reduce_bandwidth_of_a_pod(generation, published):
+    assert Topology.parse(f"{generation}:16x16").ici_bandwidth * 256 == pytest.approx(published)
+
+
+@pytest.mark.parametrize(("name", "bandwidth"), [("v4:2x2x1", 100e9), ("v4:2x2x4", 200e9), ("v4:4x4x8", 300e9)])
+def test_links_that_leave_the_slice_carry_nothing(name, bandwidth):
+    """A v4 chip has six links of 50 GB/s."""
+    assert Topology.parse(name).ici_bandwidth == pytest.approx(bandwidth)
+
+
+def test_the_time_of_collectives():
+    """By hand: of 200 MB an all-reduce over 4 chips sends 300 MB a chip, a gather or a scatter 150 MB."""
+    four = Topology.parse("v4:2x2x1")
+    assert four.collective_seconds(collectives(all_reduce=200e6)) == pytest.approx(3e-3)
+    assert four.collective_seconds(collectives(all_gather=200e6, reduce_scatter=200e6)) == pytest.approx(3e-3)
+    assert four.collective_seconds(collectives(collective_permute=100e6)) == pytest.approx(1e-3)
+    assert Topology.parse("v5e:1x1").collective_seconds(collectives(all_reduce=200e6)) == 0
+
+
 def test_chip_generations_match_the_datasheets():
     assert CHIPS["v5p"].hbm_bytes > CHIPS["v6e"].hbm_bytes > CHIPS["v5e"].hbm_bytes
     for chip in CHIPS.values():  # FLOPs per byte of memory traffic: between one and six hundred
