@@ -33,7 +33,6 @@ AT_LEAST = {
     "vae.beta": 0,
     "vae.beta_min": 0,
     "distillation.weight": 0,
-    "independence.weight": 0,
     "distillation.listen_steps": 0,
     "feedback.swap_steps": 0,
     "feedback.lead_capacity": 0,

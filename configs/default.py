@@ -79,9 +79,6 @@ def get_config() -> ConfigDict:
     config.distillation.listen_steps = 0  # in the first listen_steps steps only L_dt trains z_sem [choice: 0]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
-    config.independence = ConfigDict()
-    config.independence.weight = 0.0  # lambda_ind: no two units of z_sem say the same, after listen_steps [choice: 0]
-
     config.feedback = ConfigDict()
     config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats

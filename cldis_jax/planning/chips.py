@@ -9,7 +9,7 @@ from cldis_jax.runtime.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One generation; the figures are from Google Cloud's documentation (cloud.google.com/tpu/docs/v4 and so on; read in 2026)."""
+    """One generation; the figures are from Google Cloud's documentation (cloud.google.com/tpu/docs/v4 and so on)."""
 
     peak_flops: float  # bfloat16, a second
     hbm_bytes: float

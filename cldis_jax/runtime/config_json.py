@@ -39,7 +39,6 @@ ADDED: dict[str, Any] = {
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
-    "independence.weight": 0.0,
     "model.encoder_head": "mean",
     "train.wandb": "",
 }
@@ -91,15 +90,16 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)
-        section.setdefault(field, value)
+        if section:
+            section.setdefault(field, value)
     return values
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(section, field) of a dotted name; a section that is absent is made."""
+    """(section, field) of a dotted name; an empty section if there is none."""
     *sections, field = name.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        values = values.get(section, {})
     return values, field
 
 
