@@ -100,7 +100,6 @@ REASONS = {
     "model.narrow_groups": "with few channels Diff-AE's 32 groups have one channel each, and colour is lost",
     "diffusion.prediction": "a short run with eps ignores z, and a small network with v paints noise from a random x_T",
     "diffusion.prediction=eps": "the target of the paper (Diff-AE)",
-    "diffusion.skip_std": "a network that is narrower than its patches lets noise through, the more the larger this is",
     "diffusion.weight": "beta-VAE alone: there is no Diff-AE",
     "diffusion.decode_steps": "a smoke test needs no good pictures",
     "vae.base_channels": "a network of this size",
