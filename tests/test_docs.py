@@ -92,12 +92,12 @@ def test_script_runs(command, tmp_path):
 def tiny_commands():
     """What runs, each once however often it is documented. Those that the README lacks are slow: together 6 minutes.
 
-    The fixture `trained` already runs `main` on scenes, and tests/test_navigate.py runs `navigate`.
+    The fixture `trained` already runs `main` on scenes; the files of `navigate` and `evaluate` run these.
     """
     doors = [command for command in RUN if not command.startswith("bash ")]
     often = {documented.tiny(command) for command in doors if "README.md" in COMMANDS[command]}
     for words in sorted({documented.tiny(command) for command in doors}):
-        elsewhere = words[0] == "navigate" or words[:2] == ("main", "--config=scenes:tiny")
+        elsewhere = words[0] in ("navigate", "evaluate") or words[:2] == ("main", "--config=scenes:tiny")
         marks = () if words in often and not elsewhere else pytest.mark.slow
         yield pytest.param(words, marks=marks, id=" ".join(words))
 

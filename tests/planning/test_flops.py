@@ -83,7 +83,7 @@ def training_flops_by_xla(config):
     return (counted(4) - counted(2)) / 2
 
 
-@pytest.mark.parametrize("argument", ["tiny", "long"])
+@pytest.mark.parametrize("argument", ["tiny", pytest.param("long", marks=pytest.mark.slow)])
 def test_the_training_step_of_a_config(argument):
     config = scenes.get_config(argument)
     assert cost.training_flops_per_image(config) == pytest.approx(training_flops_by_xla(config), rel=0.01)
