@@ -26,6 +26,7 @@ COMPARE = flags.DEFINE_string("compare", None, "a second workdir, shown beside t
 EXPORT = flags.DEFINE_string("export", None, "write one HTML file in place of a server")
 NUM_IMAGES = flags.DEFINE_integer("num_images", 4, "images in the file of --export", lower_bound=1)
 NUM_STEPS = flags.DEFINE_integer("num_steps", None, "DDIM steps of --export (default: the config's decode_steps)")
+NOTE = flags.DEFINE_string("note", "", "a sentence on the page of --export: whose the images are, what they allow")
 PORT = flags.DEFINE_integer("port", None, "port of the page (default: a free one from 7860 up)", 1, 65535)
 HOST = flags.DEFINE_string("host", serving.LOOPBACK, "addresses to serve; 0.0.0.0 shows the page to the whole network")
 
@@ -41,7 +42,7 @@ def main() -> None:
     shown = NUM_IMAGES.value if EXPORT.value else NUM_SHOWN
     first = explored(bundle, images, axes=axes, directions=DIRECTIONS.value or "", num_images=shown)
     if EXPORT.value:
-        size = static_page.write(EXPORT.value, first, num_steps=NUM_STEPS.value)
+        size = static_page.write(EXPORT.value, first, num_steps=NUM_STEPS.value, note=NOTE.value)
         print(f"{EXPORT.value}: {size / 1e6:.1f} MB, one file, to open in any browser")
         return
     second = explored(api.load(COMPARE.value)) if COMPARE.value else None

@@ -29,6 +29,7 @@ NOT_RUN = {
     r"^import_diffae ": "needs published PyTorch weights; tests/test_import_diffae.py has a stand-in",
     r"^plan ": "needs libtpu",
     r"^explore (?!.*--export)": "serves a page until it is interrupted; tests/explorer has it in a browser",
+    r"\bCATS\b": "needs the cats of AFHQ",
     r"--distributed": "needs several machines; tests/test_multi_host.py has two processes",
     r"--config\.init_from=": "needs imported weights",
     r"--config=(celeba|shapes3d|dsprites|smallnorb|cars3d|mpi3d|(ffhq|horse|bedroom)128|diffae_\w+)\b.*--workdir": (

@@ -26,11 +26,12 @@ TEMPLATE = "static_page.html"
 MARK = "/*CONTENT*/null"
 
 
-def write(path: epath.PathLike, explored: Explored, *, num_steps: int | None = None) -> int:
+def write(path: epath.PathLike, explored: Explored, *, num_steps: int | None = None, note: str = "") -> int:
     """Write a model's page to one HTML file; returns its size in bytes.
 
     Args:
       num_steps: DDIM steps of decoding, by default the config's.
+      note: a sentence under the heading, such as whose the images are and what they allow.
 
     Raises:
       UserError: no images to show, a number of steps out of range, or a path that can't be written.
@@ -39,14 +40,14 @@ def write(path: epath.PathLike, explored: Explored, *, num_steps: int | None = N
     if not len(explored.images.pixels):
         raise UserError(f"--export has no images to show: {explored.images.note}; give some with --images")
     template = (importlib.resources.files("cldis_jax.explorer") / TEMPLATE).read_text()
-    text = json.dumps(content(explored, num_steps)).replace("</", "<\\/")  # else a name could end the script
+    text = json.dumps(content(explored, num_steps, note)).replace("</", "<\\/")  # else a name could end the script
     page = template.replace(MARK, text).encode()
     with atomic(path) as file:
         file.write(page)
     return len(page)
 
 
-def content(explored: Explored, num_steps: int | None = None) -> dict[str, Any]:
+def content(explored: Explored, num_steps: int | None = None, note: str = "") -> dict[str, Any]:
     """All that the page shows, as JSON values; pictures are data URIs."""
     bundle, order = explored.bundle, explored.order[:MOST_UNITS]
     found = naming.results(bundle.workdir, "evaluate.json")
@@ -55,7 +56,7 @@ def content(explored: Explored, num_steps: int | None = None) -> dict[str, Any]:
     how = f"{steps} DDIM steps" if explored.axes.latent == "z_sem" else "the mean of the VAE's decoder"
     return {
         "title": epath.Path(bundle.workdir).name or "a model",
-        "facts": f"{explored.axes.latent}, step {bundle.step:,}, decoded in {how}",
+        "facts": f"{explored.axes.latent}, step {bundle.step:,}, decoded in {how}" + (f". {note}" if note else ""),
         "units": [explored.label(k) for k in order],
         "shifts": [round(float(shift), 2) for shift in SHIFTS],
         "side": bundle.image_shape[0],

@@ -172,6 +172,8 @@ def test_the_page_as_one_file(model, tmp_path, monkeypatch):
     monkeypatch.setattr(static_page, "MOST_UNITS", 2)
     content = static_page.content(model, 2)
     assert content["units"] == ["unit 9", "unit 8"]
+    assert content["facts"] == "z_sem, step 3, decoded in 2 DDIM steps"
+    assert static_page.content(model, 2, "CC BY 4.0")["facts"] == "z_sem, step 3, decoded in 2 DDIM steps. CC BY 4.0"
     sprite = content["images"][0]["sprite"]
     assert sprite.startswith("data:image/jpeg;base64,")
     names = Images(("</script><script>alert(1)", *model.images.names[1:]), *model.images[1:])
