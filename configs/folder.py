@@ -4,7 +4,7 @@
     python -m cldis_jax.main --config=configs/folder.py:cpu --config.data.path=PHOTOS --workdir=runs/photos_cpu
 
     full (the first)  64 px, one GPU                             not run by us
-    cpu               64 px, one CPU core                        not run by us yet
+    cpu               64 px, one CPU core, forty minutes         run on cats (docs/results.md)
     long              32 px, two CPU cores, thirty minutes
     tiny              16 px, a smoke test, under a minute        no number
 

@@ -149,7 +149,6 @@ def penalties_of_32_pixels(config: ConfigDict) -> None:
 def photographs_of_64_pixels(config: ConfigDict) -> None:
     """A teacher that may say more about natural images, and sooner."""
     config.feedback.lead_capacity = 4.0
-    config.feedback.max_capacity = 40.0
     config.feedback.reference = 1.0  # z contributes less to the denoiser: the gain is 1 after some 3,000 steps
     config.vae.beta_min = 4.0
 
