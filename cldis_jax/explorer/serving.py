@@ -67,7 +67,8 @@ def serve(
         )
     except OSError as error:
         raise UserError(f"--port={port} can't be served: {error}; give another --port") from error
-    print(f"The explorer is at {address}", *tunnel(blocks.server_port), "Ctrl-C ends it.", sep="\n", flush=True)
+    end = "Ctrl-C ends it." if block else "close() ends it."
+    print(f"The explorer is at {address}", *tunnel(blocks.server_port), end, sep="\n", flush=True)
     if block:
         blocks.block_thread()
     return blocks
