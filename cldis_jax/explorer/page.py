@@ -25,6 +25,7 @@ def page(explored: Explored, compared: Explored | None = None) -> gr.Blocks:
                 _thumbnails(explored),
                 label="images to choose from",
                 columns=10,
+                object_fit="contain",
                 height=150,
                 min_width=280,
                 allow_preview=False,
