@@ -94,7 +94,6 @@ REASONS = {
     "model.conditioning=adagn": "the conditioning of the paper (Diff-AE), which is faster",
     "model.standardize_z_sem": "with weigh_units a unit of z_sem that starts small is never used",
     "model.standardize_z_sem=False": "Diff-AE's own initial weights",
-    "model.encoder": "its first layers see overlapping squares; those after a patch stem see each patch apart",
     "model.encoder_head": "an average over positions loses shape, scale and orientation",
     "model.encoder_head=mean": "the average pool of the paper (Diff-AE)",
     "model.dropout": "a short run of a small network does not overfit",

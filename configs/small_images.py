@@ -75,7 +75,7 @@ def small_network(config: ConfigDict) -> None:
     config.model.base_channels = 48  # the number of values in a patch
     config.model.embed_dim = 64
     config.model.encoder_multipliers = (1, 1)
-    config.model.attention_resolutions = ()  # only in the middle, else a step takes an eighth longer
+    config.model.attention_resolutions = (8,)
     shallow(config)
 
 
@@ -153,10 +153,6 @@ def photographs_of_64_pixels(config: ConfigDict) -> None:
     config.vae.beta_min = 4.0
 
 
-def strided_encoder(config: ConfigDict) -> None:
-    config.model.encoder = "strided"
-
-
 def listen_4_000(config: ConfigDict) -> None:
     config.distillation.listen_steps = 4_000
 
@@ -189,10 +185,8 @@ class Size:
 
 SIZES = {
     "full": Size((one_gpu,), ()),
-    "long": Size((small_network, steps_18_000), (strided_encoder, penalties_of_32_pixels, listen_4_000)),
-    "cpu": Size(
-        (small_network, steps_6_000), (strided_encoder, penalties_of_32_pixels, short_run, listen_and_swap_2_000)
-    ),
+    "long": Size((small_network, steps_18_000), (penalties_of_32_pixels, listen_4_000)),
+    "cpu": Size((small_network, steps_6_000), (penalties_of_32_pixels, short_run, listen_and_swap_2_000)),
     "cpu64": Size((small_network_of_two_levels, steps_6_000), (photographs_of_64_pixels, listen_and_swap_2_000)),
     "tiny": Size((tiny_network, steps_60), (penalties_of_32_pixels, short_run, smoke_test)),
 }

@@ -1,4 +1,4 @@
-"""E_sem: that of Diff-AE, the first half of a U-Net; or strided convolutions, as in the VAE."""
+"""E_sem of Diff-AE: the first half of a U-Net, with one convolution per block, and a head that gives z_sem."""
 
 import functools
 from typing import Any
@@ -7,12 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cldis_jax.models.beta_vae import StridedConv, num_stages
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
 
-KINDS = ("unet", "strided")
-HEADS = ("mean", "flatten")  # of the kind `unet`
-HIDDEN_DIM = 256  # of the head `flatten`, and of the strided encoder
+HEADS = ("mean", "flatten")
+HIDDEN_DIM = 256  # of the head `flatten`
 
 
 class SemanticEncoder(nn.Module):
@@ -58,26 +56,6 @@ class SemanticEncoder(nn.Module):
             h = h.mean(axis=(1, 2))
         else:
             h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
-        return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
-
-
-class StridedEncoder(nn.Module):
-    """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded: the encoder of the beta-VAE [choice].
-
-    Its first layers see overlapping squares of pixels; those of a U-Net with a patch stem see each patch apart.
-    """
-
-    latent_dim: int
-    base_channels: int = 32
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        h = x.astype(self.dtype)
-        for i in range(num_stages(x.shape[1])):
-            width = self.base_channels * (1 if i < 2 else 2)
-            h = nn.silu(StridedConv(width, self.dtype, name=f"conv_{i}")(h))
-        h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
 
 

@@ -32,16 +32,13 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "vae.gaussian_std": (0.5, "f791804"),
     "model.num_heads": (1, "f791804"),
 }
-# Fields that earlier versions did not have -> the value at which a run is computed as it was then, or a function that
-# gives it from the stored values.
+# Fields that earlier versions did not have -> the value at which a run is computed as it was then.
 ADDED: dict[str, Any] = {
     "data.split": "",
     "data.cache": "auto",
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
-    "model.cross_attention_side": lambda values: max(values["model"].get("attention_resolutions", ()), default=0),
-    "model.encoder": "unet",
     "model.encoder_head": "mean",
     "train.wandb": "",
 }
@@ -94,7 +91,7 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in ADDED.items():
         section, field = _place(values, name)
         if section:
-            section.setdefault(field, value(values) if callable(value) else value)
+            section.setdefault(field, value)
     return values
 
 

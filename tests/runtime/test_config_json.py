@@ -73,13 +73,6 @@ def test_an_added_field_gets_the_value_that_changes_nothing(monkeypatch):
     assert config_json.upgrade({"vae": {"dropout": 0.5}})["vae"]["dropout"] == 0.5
 
 
-def test_cross_attention_is_where_it_was():
-    """Earlier versions had it in the levels up to the largest side with self-attention."""
-    for sides, side in (([16, 8], 16), ([], 0)):
-        earlier = EARLIER | {"model": EARLIER["model"] | {"attention_resolutions": sides}}
-        assert config_json.upgrade(earlier)["model"]["cross_attention_side"] == side
-
-
 def test_checkpoints_of_an_earlier_version_give_a_config_of_this_one(tmp_path):
     def stored(values):
         workdir = str(tmp_path / str(values["vae"]["warmup_steps"]))
