@@ -158,7 +158,7 @@ def tables(facts: dict[str, Any]) -> str:
     for kind in hlo.COLLECTIVES:
         count, size = (facts["collectives"][f"{kind}_{what}"] for what in ("count", "bytes"))
         rows.append((kind.replace("_", "-"), f"{count} of {_mebibytes(size)} in all" if count else "none"))
-    collective = f"{facts['collective_seconds'] * 1e3:.3f}, beside the roofline or after it"
+    collective = f"{facts['collective_seconds'] * 1e3:.3f}, at least; the computation may hide them"
     rows.append(("collectives over the links, ms a step", collective))
     effort = f" with effort {facts['effort']:g}" if facts["effort"] else ""
     rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s{effort}"))

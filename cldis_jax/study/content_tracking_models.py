@@ -43,7 +43,9 @@ def read(path: str) -> dict[str, Any]:
     except KeyError as error:
         raise UserError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
     supervised = {
-        label: results[metric][name]["mean"] for label, (metric, name) in SUPERVISED.items() if metric in results
+        label: results[metric][name]["mean"]
+        for label, (metric, name) in SUPERVISED.items()
+        if name in results.get(metric, {})
     }
     if supervised.keys() >= set(AVERAGED):
         supervised[AVERAGE] = float(np.mean([supervised[label] for label in AVERAGED]))

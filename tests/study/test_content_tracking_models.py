@@ -38,15 +38,15 @@ def test_the_average_and_its_interval(tmp_path):
     models = []
     for i in range(9):
         infomec = {"infom": {"mean": 0.1 * i}, "infoc": {"mean": 0.2 * i}}
-        tad = {"tad": {"mean": 1 - 0.1 * i}}
-        more = {"infomec": infomec, "tad": tad} if i else {"infomec": infomec}
+        tad = {"tad": {"mean": 1 - 0.1 * i}} if i else {"error": "it failed"}
+        more = {"infomec": infomec, "tad": tad}
         models.append(study.read(evaluation(tmp_path, i, 0.05 * i, 0.9 - 0.1 * i, 0.3 * i, **more)))
     found = study.correlate(models)
     average = found["mean of MIG, InfoM, InfoC"]
     assert models[2]["mean of MIG, InfoM, InfoC"] == pytest.approx(0.4)
     assert (average["spearman"], average["low"], average["high"]) == pytest.approx((1, 1, 1))
     assert found["DCI"]["high"] == pytest.approx(-1)
-    assert "TAD" not in found  # the first file lacks it
+    assert "TAD" not in found  # it failed in the first file
 
 
 def test_the_interval_covers_a_known_correlation(tmp_path):
