@@ -102,16 +102,24 @@ def costs(compiled: jax.stages.Compiled, module: hlo.Module) -> tuple[float, flo
 
 
 def plan(config: ConfigDict, topology: Topology, effort: float = 0.0, *, by_part: bool = False) -> dict[str, Any]:
-    """All figures; FLOPs and bytes are of one chip and one optimiser step. `by_part` adds `breakdown`."""
+    """All figures; FLOPs and bytes are of one chip and the mean optimiser step. `by_part` adds `breakdown`."""
     compiled, facts = compile_step(config, topology, effort)
     chip, memory, module = topology.chip, compiled.memory_analysis(), hlo.Module(compiled.as_text())
     resident = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     flops, accessed = costs(compiled, module)
+    parts = breakdown.breakdown(
+        module,
+        flops=flops,
+        bytes_accessed=accessed,
+        temporaries=memory.temp_size_in_bytes,
+        probe_every=config.feedback.every,
+    )
+    flops, accessed = (sum(part[what] for part in parts.values()) for what in ("flops", "bytes_accessed"))
     compute_seconds, memory_seconds = flops / chip.peak_flops, accessed / chip.hbm_bandwidth
-    seconds, collectives = max(compute_seconds, memory_seconds), module.collectives()
+    roofline_seconds, collectives = max(compute_seconds, memory_seconds), module.collectives()
+    waiting_seconds = topology.collective_seconds(module.collectives(waited_for=True))
     if by_part:
-        totals = {"flops": flops, "bytes_accessed": accessed, "temporaries": memory.temp_size_in_bytes}
-        facts["breakdown"] = breakdown.breakdown(module, **totals)
+        facts["breakdown"] = parts
     return facts | {
         "bytes_per_chip": {
             "arguments": memory.argument_size_in_bytes,
@@ -126,10 +134,12 @@ def plan(config: ConfigDict, topology: Topology, effort: float = 0.0, *, by_part
         "bytes_accessed_per_chip": accessed,
         "compute_seconds": compute_seconds,
         "memory_seconds": memory_seconds,
-        "roofline_seconds": seconds,
-        "images_per_second": config.data.batch_size / seconds,
+        "roofline_seconds": roofline_seconds,
         "collectives": collectives,
         "collective_seconds": topology.collective_seconds(collectives),
+        "waiting_seconds": waiting_seconds,
+        "step_seconds": roofline_seconds + waiting_seconds,
+        "images_per_second": config.data.batch_size / (roofline_seconds + waiting_seconds),
         "donated_arrays": module.num_donated,
         "largest_buffers": [
             {"bytes": size, "shape": shape, "origin": origin}
@@ -152,14 +162,15 @@ def tables(facts: dict[str, Any]) -> str:
         ("GFLOP a chip and step", f"{facts['flops_per_chip'] / 1e9:,.4g}"),
         ("bytes accessed a chip and step", _mebibytes(facts["bytes_accessed_per_chip"])),
         ("roofline, ms a step", f"{facts['roofline_seconds'] * 1e3:.3f}, bound by {bound}"),
-        ("roofline, images/s", f"{facts['images_per_second']:,.0f}"),
         ("gradient", _mebibytes(facts["gradient_bytes"])),
     ]
     for kind in hlo.COLLECTIVES:
         count, size = (facts["collectives"][f"{kind}_{what}"] for what in ("count", "bytes"))
         rows.append((kind.replace("_", "-"), f"{count} of {_mebibytes(size)} in all" if count else "none"))
-    collective = f"{facts['collective_seconds'] * 1e3:.3f}, at least; the computation may hide them"
-    rows.append(("collectives over the links, ms a step", collective))
+    waiting = f"{facts['waiting_seconds'] * 1e3:.3f} of them with no computation beside them"
+    rows.append(("collectives, ms a step, at least", f"{facts['collective_seconds'] * 1e3:.3f}, {waiting}"))
+    step = f"{facts['step_seconds'] * 1e3:.3f}, {facts['images_per_second']:,.0f} images/s at most"
+    rows.append(("roofline and waiting, ms a step", step))
     effort = f" with effort {facts['effort']:g}" if facts["effort"] else ""
     rows.append(("compiled in", f"{facts['compile_seconds']:.0f} s{effort}"))
     buffers = [(_mebibytes(b["bytes"]), b["shape"], b["origin"]) for b in facts["largest_buffers"]]

@@ -11,9 +11,10 @@ from typing import Any
 from cldis_jax.planning import hlo
 from cldis_jax.runtime import report
 
+PROBE = "probe of z"
 # Part -> names in the path of an instruction, written as a regular expression. The first part that matches counts.
 PARTS = {
-    "probe of z": r"probe",
+    PROBE: r"probe",
     "optimiser and EMA": r"optimiser|ema",  # XLA makes one fusion of them for each parameter
     "VAE": r"BetaVAE\b.*",
     "attention": r"\w+_(attention|cross)",
@@ -39,8 +40,13 @@ def part_of(instruction: hlo.Instruction) -> str:
     return LOSS
 
 
-def breakdown(module: hlo.Module, *, flops: float, bytes_accessed: float, temporaries: float) -> dict[str, Any]:
+def breakdown(
+    module: hlo.Module, *, flops: float, bytes_accessed: float, temporaries: float, probe_every: int = 1
+) -> dict[str, Any]:
     """`flops`, `bytes_accessed` and `temporaries` of each part; each adds up to the total given, which is XLA's.
+
+    XLA's totals are those of a step that probes z. With `probe_every` the FLOPs and bytes of the probe are divided by
+    it: those of the mean step.
 
     The shares are our own count: of operands and results (bytes), of arithmetic (FLOPs), and of the results that are
     alive when most bytes are (temporaries).
@@ -60,7 +66,10 @@ def breakdown(module: hlo.Module, *, flops: float, bytes_accessed: float, tempor
         counts["temporaries"][parts[module.entry, name]] += size
     totals = {"flops": flops, "bytes_accessed": bytes_accessed, "temporaries": temporaries}
     scales = {what: totals[what] / max(1, counts[what].total()) for what in totals}
-    return {part: {what: scales[what] * counts[what][part] for what in totals} for part in ORDER}
+    parts = {part: {what: scales[what] * counts[what][part] for what in totals} for part in ORDER}
+    for what in ("flops", "bytes_accessed"):
+        parts[PROBE][what] /= probe_every
+    return parts
 
 
 def _parts(module: hlo.Module) -> dict[tuple[str, str], str]:

@@ -191,21 +191,23 @@ class Module:
             totals.append(sum(times[name] * cost for name, cost in costs.items()))
         return totals[0] / totals[1] if totals[1] else 1.0
 
-    def collectives(self) -> dict[str, int]:
+    def collectives(self, *, waited_for: bool = False) -> dict[str, int]:
         """`KIND_count` and `KIND_bytes` of each kind: how often it runs, and the bytes of its arrays.
 
         An all-gather counts the bytes of its result, every other kind those of its operands.
+
+        `waited_for`: only those with no computation beside them. The others have a start and a done, and run between.
         """
         totals = {f"{kind}_{what}": 0 for kind in COLLECTIVES for what in ("count", "bytes")}
         times = self.executions()
         for name, computation in self.computations.items():
             for instruction in computation.values():
                 kind = instruction.opcode.removesuffix("-start").replace("-", "_")
-                if kind not in COLLECTIVES:
+                started = instruction.opcode.endswith("-start")
+                if kind not in COLLECTIVES or (started and waited_for):
                     continue
                 size = sum(num_bytes(computation[operand].shape) for operand in instruction.operands)
-                if kind == "all_gather":
-                    started = instruction.opcode.endswith("-start")  # its result holds the operands too
+                if kind == "all_gather":  # where it is started, its result holds the operands too
                     size = num_bytes(instruction.shape) - (size if started else 0)
                 if kind == "all_reduce" and name.startswith("all-reduce-scatter"):  # as TPUs fuse it
                     kind = "reduce_scatter"

@@ -74,3 +74,22 @@ def test_the_parts_of_a_network_add_up_to_the_totals():
     }
     last = breakdown.table(facts).splitlines()[-1].split()
     assert last == ["all", "3.00", "2.00", "4.77"]
+
+
+def test_the_probe_counts_by_the_share_of_its_steps():
+    def step(x, number):
+        with jax.named_scope("probe"):
+            probed = jax.lax.cond(number % 10 == 0, lambda: (x @ x).sum(), lambda: 0.0)
+        with jax.named_scope("ema"):
+            return (x @ x @ x).sum() + probed
+
+    text = jax.jit(step).lower(jnp.ones((64, 64)), 0).compile().as_text()
+    totals = {"flops": 3e9, "bytes_accessed": 3e9, "temporaries": 5e6}
+    whole = breakdown.breakdown(hlo.Module(text), **totals)
+    mean = breakdown.breakdown(hlo.Module(text), **totals, probe_every=10)
+    probe, rest = whole[breakdown.PROBE], whole["optimiser and EMA"]
+    assert probe["flops"] == pytest.approx(1e9, rel=0.05)  # one of three products
+    for what in ("flops", "bytes_accessed"):
+        assert mean[breakdown.PROBE][what] == pytest.approx(probe[what] / 10)
+        assert mean["optimiser and EMA"][what] == rest[what]
+    assert mean[breakdown.PROBE]["temporaries"] == probe["temporaries"]

@@ -76,6 +76,12 @@ def test_collectives_by_kind():
     assert totals["all_to_all_count"] == totals["collective_permute_bytes"] == 0
 
 
+def test_an_asynchronous_collective_is_not_waited_for():
+    totals = hlo.Module(TEXT).collectives(waited_for=True)
+    assert totals["all_gather_count"] == totals["all_gather_bytes"] == 0  # it has a start and a done
+    assert (totals["all_reduce_count"], totals["reduce_scatter_count"]) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("root", "trips"),
     [

@@ -190,7 +190,7 @@ def test_data_parallel_step_reduces_its_gradient_once(name, capsys):
     # The latents' statistics and the losses are reduced too; in a network this small their bytes matter.
     assert facts["gradient_bytes"] <= collectives["all_reduce_bytes"] < 1.3 * facts["gradient_bytes"]
     assert collectives["all_gather_bytes"] == collectives["reduce_scatter_bytes"] == 0
-    assert facts["roofline_seconds"] > 0
+    assert facts["step_seconds"] == facts["roofline_seconds"] + facts["waiting_seconds"] > facts["waiting_seconds"] > 0
     assert "slice" in ahead_of_time.tables(facts)
     json.dumps(facts, allow_nan=False)
 
