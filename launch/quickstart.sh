@@ -22,7 +22,7 @@ for arg in "$@"; do
   esac
 done
 
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+EXTRAS=${EXTRAS-} source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" # the tools of the tests are not needed
 workdir=${workdir:-$PWD/runs/quickstart}
 echo "Everything goes to $workdir: pictures/ (reconstructions, traversals, curves), main.json (the numbers)."
 echo "Curves live: $PWD/.venv/bin/tensorboard --logdir=$(quote "$workdir")"

@@ -5,7 +5,8 @@
 #   EXTRAS=test,gpu bash launch/setup.sh
 #
 # PYTHON  the interpreter for .venv (default python3; 3.11 or newer)
-# EXTRAS  extras of setup.cfg to install, comma-separated (default test; gpu and tpu include jax's plugins)
+# EXTRAS  extras of setup.cfg to install, comma-separated (default test; gpu and tpu include jax's plugins; empty: the
+#         package alone)
 #
 # It installs only after a change: .venv/.installed-EXTRAS contains a digest of setup.cfg and pyproject.toml. After
 # `source` the caller is in the repository's root, and .venv is first in PATH.
@@ -17,12 +18,13 @@ abort() {
 }
 
 setup() {
-  local python=${PYTHON:-python3} extras=${EXTRAS:-test} digest
-  local stamp=.venv/.installed-$extras
+  local python=${PYTHON:-python3} extras=${EXTRAS-test} digest stamp
   digest=$(cat setup.cfg pyproject.toml | cksum)
-  if [[ -f $stamp && $(<"$stamp") == "$digest" ]]; then
-    return
-  fi
+  for stamp in .venv/.installed-${extras:-*}; do # every installation has the package
+    if [[ -f $stamp && $(<"$stamp") == "$digest" ]]; then
+      return
+    fi
+  done
 
   if [[ ! -x .venv/bin/python ]] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     command -v "$python" >/dev/null || abort "there is no '$python' here; install Python 3.11 or newer, or set PYTHON=..."
@@ -33,9 +35,10 @@ setup() {
     echo "setup: making .venv with $("$python" --version)" >&2
     "$python" -m venv --clear .venv
   fi
-  echo "setup: installing cldis_jax[$extras] and what it needs (a few minutes the first time)" >&2
-  .venv/bin/python -m pip install -qq --editable ".[$extras]" || abort "the installation failed; pip's message is above"
-  echo "$digest" >"$stamp"
+  local package=".${extras:+[$extras]}"
+  echo "setup: installing cldis_jax${package#.} and what it needs (a few minutes the first time)" >&2
+  .venv/bin/python -m pip install -qq --editable "$package" || abort "the installation failed; pip's message is above"
+  echo "$digest" >".venv/.installed-$extras"
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -386,7 +386,7 @@ def test_two_copies_of_a_model_agree_in_udr(context, workdir):
     assert "untrained" in scores["udr"]["floors"]
     bare = with_settings(context, workdirs=(workdir,), seeds=1, floor_seeds=0)
     bare.__dict__["compared"] = [context.bundle]
-    assert registry.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": 0.0, "floors": {}}
+    assert registry.METRICS["udr"].measure(bare)["udr"] == {"mean": scores["udr"]["mean"], "std": None, "floors": {}}
 
 
 def test_a_set_without_factors_points_to_label_free_metrics(context, monkeypatch):
@@ -646,6 +646,12 @@ def test_labels_of_other_images_alone_are_refused(context, monkeypatch):
 def test_summary_is_over_seeds():
     result = summary([{"a": 1.0}, {"a": 3.0}], {"untrained": [{"a": 0.5}]})
     assert result == {"a": {"mean": 2.0, "std": 1.0, "floors": {"untrained": 0.5}}}
+
+
+def test_one_run_has_no_deviation():
+    result = summary([{"a": 1.0}])
+    assert result == {"a": {"mean": 1.0, "std": None}}
+    assert tables.cells({"a": result})[1] == [("a", "a", "1")]
 
 
 def test_mig_comes_with_the_information_shares(context, tmp_path, monkeypatch):

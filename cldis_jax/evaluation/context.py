@@ -190,11 +190,11 @@ class Context:
 
 
 def summary(runs: list[dict[str, float]], floors: dict[str, list[dict[str, float]]] | None = None) -> dict[str, Any]:
-    """{name: {mean, std, floors}} of runs with different seeds; a floor is the mean of its runs."""
+    """{name: {mean, std, floors}} of runs with different seeds; a floor is the mean of its runs. One run has no std."""
     result = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        result[name] = {"mean": float(np.mean(values)), "std": float(np.std(values))}
+        result[name] = {"mean": float(np.mean(values)), "std": float(np.std(values)) if len(values) > 1 else None}
         if floors:
             result[name]["floors"] = {
                 kind: float(np.mean([run[name] for run in found])) for kind, found in floors.items() if found

@@ -23,9 +23,9 @@ def published(dataset: str) -> list[dict[str, str]]:
 
 
 def rows(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(metric, name, score) of all scores, each with its mean, std (None where there is an interval) and floors.
+    """(metric, name, score) of all scores, each with its mean, std and floors.
 
-    A metric that failed has none.
+    The std is None with one seed, and where there is an interval. A metric that failed has no row.
     """
     for metric, scores in results.items():
         for name, score in scores.items():

@@ -71,6 +71,22 @@ def test_installs_only_when_something_changed(checkout):
     assert len(installations(checkout)) == 3
 
 
+def test_the_package_alone_is_part_of_every_installation(checkout):
+    executable(checkout / ".venv" / "bin" / "python", f'echo "$*" >> {checkout}/log')
+    for _ in range(2):
+        assert setup(checkout, EXTRAS="").returncode == 0
+    assert [line.split()[-1] for line in installations(checkout)] == ["."]
+    assert setup(checkout).returncode == 0
+    assert [line.split()[-1] for line in installations(checkout)] == [".", ".[test]"]
+    (checkout / ".venv" / ".installed-").unlink()
+    assert setup(checkout, EXTRAS="").returncode == 0
+    assert len(installations(checkout)) == 2
+    with (checkout / "setup.cfg").open("a") as file:
+        file.write("    another-package\n")
+    assert setup(checkout, EXTRAS="").returncode == 0
+    assert len(installations(checkout)) == 3
+
+
 def test_a_failed_installation_is_tried_again(checkout):
     executable(checkout / ".venv" / "bin" / "python", f'echo "$*" >> {checkout}/log; [[ $* != *install* ]]')
     for attempt in (1, 2):
