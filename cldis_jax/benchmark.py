@@ -11,7 +11,7 @@ from absl import flags
 
 from cldis_jax import cli
 from cldis_jax.planning import timing
-from cldis_jax.runtime import report
+from cldis_jax.runtime import files, report
 
 CONFIG = cli.define_config()
 STEPS = flags.DEFINE_integer("steps", 20, "dispatches to time, after the first two", lower_bound=2)
@@ -23,6 +23,8 @@ OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
 
 def main() -> None:
     cli.require(CONFIG)
+    if OUT.value:
+        files.check_writable(OUT.value)
     results = timing.benchmark(CONFIG.value, STEPS.value, read_data=DATA.value, time_parts=PARTS.value)
     if jax.process_index() != 0:
         return

@@ -17,6 +17,7 @@ from cldis_jax.data import files
 from cldis_jax.explorer import serving, static_page
 from cldis_jax.explorer.model import NUM_SHOWN, explored
 from cldis_jax.navigation.results import Directions
+from cldis_jax.runtime.files import check_writable
 
 WORKDIR = cli.define_model()
 IMAGES = flags.DEFINE_string("images", None, "images to start from: files, folders or zip files, separated by commas")
@@ -33,6 +34,8 @@ HOST = flags.DEFINE_string("host", serving.LOOPBACK, "addresses to serve; 0.0.0.
 
 def main() -> None:
     cli.require(WORKDIR)
+    if EXPORT.value:
+        check_writable(EXPORT.value)
     images = files.find(IMAGES.value) if IMAGES.value else []
     bundle = cli.load()
     if DIRECTIONS.value:

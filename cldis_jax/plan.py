@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cldis_jax import cli
 from cldis_jax.planning import ahead_of_time, weak_scaling
 from cldis_jax.planning.chips import Topology
-from cldis_jax.runtime import report, visualize
+from cldis_jax.runtime import files, report, visualize
 from cldis_jax.runtime.errors import UserError
 
 CONFIG = cli.define_config()
@@ -41,6 +41,8 @@ def main() -> None:
     topologies = [Topology.parse(name) for name in TOPOLOGY.value]
     if not topologies:
         raise UserError("--topology is empty; a slice is v4:2x2x1")
+    if OUT.value:
+        files.check_writable(OUT.value)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # it is for programs that run here
     if len(topologies) == 1:

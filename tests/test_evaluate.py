@@ -59,6 +59,14 @@ def with_config(context, settings=None, **data_fields):
     return registry.Context(dataclasses.replace(context.settings, **(settings or {})), bundle)
 
 
+def test_a_folder_that_can_not_be_written_is_an_error_before_any_work(context, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("measured something"))
+    settings = dataclasses.replace(context.settings, out=str(tmp_path / "file" / "results"))
+    with pytest.raises(UserError, match="can't be written"):
+        run.evaluate(context.bundle, ["mig"], settings)
+
+
 def test_the_binary_writes_json_csv_and_markdown(workdir, tmp_path):
     small = ("--num_images=600", "--num_train=300", "--num_test=150", "--seeds=2", "--num_decoded=8")
     metrics = "--metrics=mig,sap,irs,reconstruction,z_usage"

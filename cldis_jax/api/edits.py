@@ -14,6 +14,7 @@ from cldis_jax.api.pictures import mean_squared_errors
 from cldis_jax.data import files as image_files
 from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import check_writable
 
 ANIMATED_TILES = 5  # tiles in a row of an animated traversal
 SHOWN = 16  # images in the contact sheet of reconstructions
@@ -75,6 +76,7 @@ def edit(
     written = [f"{name}_{ending}" for name in names for ending in endings]
     for name in (*written, "reconstructions.png", f"{_pair_name(interpolate)}.png"):
         outputs.path(name)  # raises before any work
+    check_writable(outputs.folder / "edit.json")
 
     data = bundle.config.data
     pixels = image_files.read(files, data.image_size, data.channels, data.crop)

@@ -9,7 +9,7 @@ import jax
 
 from cldis_jax import api
 from cldis_jax.evaluation import registry, tables
-from cldis_jax.runtime import checkpoint, report
+from cldis_jax.runtime import checkpoint, files, report
 from cldis_jax.runtime.errors import UserError
 
 
@@ -34,6 +34,8 @@ def evaluate(
     if stem != "evaluate" and context.writes:
         context = dataclasses.replace(context, settings=dataclasses.replace(context.settings, out=str(folder / stem)))
     registry.check(context, metrics)
+    if context.writes:
+        files.check_writable(folder / f"{stem}.json")
     results = {}
     for name in metrics:
         results[name] = measure(context, name)

@@ -14,7 +14,7 @@ from cldis_jax.api.codes import encode
 from cldis_jax.models import pixels
 from cldis_jax.navigation import decoders, factor_probe, method, results
 from cldis_jax.navigation.search import Search
-from cldis_jax.runtime import config_json, partitioning, report, visualize
+from cldis_jax.runtime import config_json, files, partitioning, report, visualize
 
 NUM_SHOWN = 3  # images in the contact sheet and the animation
 NUM_NAMED = 32  # images on which the factors are read; also the batch of decoding
@@ -61,6 +61,8 @@ def navigate(
     decoders.check_decoder(config, bundle)
     decoders.check_devices(config, jax.device_count())
     folder, latent, seed = epath.Path(folder), decoders.latent_of(config), config.train.seed
+    if jax.process_index() == 0:
+        files.check_writable(folder / "navigation.json")
 
     # Codes
     source = data.make_source(bundle.config.data)

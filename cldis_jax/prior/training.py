@@ -15,7 +15,7 @@ from cldis_jax.api.codes import encode
 from cldis_jax.prior import method, store
 from cldis_jax.runtime import checkpoint, config_json, lock, preemption, report
 from cldis_jax.runtime.errors import NonFiniteError, UserError
-from cldis_jax.runtime.files import atomic
+from cldis_jax.runtime.files import atomic, check_writable
 
 CHUNK = 100  # optimiser steps in one dispatch
 SAVES = 10  # checkpoints over the whole training
@@ -54,6 +54,7 @@ def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0
     if not config.train.learning_rate > 0:
         raise UserError(f"learning_rate={config.train.learning_rate} must be positive")
     store.check_trainable(workdir)
+    check_writable(epath.Path(workdir) / "latent_prior.json")
     results = fit(workdir, bundle, config) | {"config": config.to_dict()}
     report.write_json(epath.Path(workdir) / "latent_prior.json", results)
     return results

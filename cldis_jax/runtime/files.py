@@ -27,13 +27,7 @@ def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
     Raises:
       WriteError: the folder can't be made, or the file can't be opened.
     """
-    path = epath.Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open(mode)
-    except OSError as error:
-        raise WriteError(f"{path} can't be written: {' '.join(str(error).split())}") from error
+    part, file = _open_part(path, mode)
     try:
         with file:
             yield file
@@ -41,3 +35,27 @@ def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
         part.unlink(missing_ok=True)
         raise
     part.replace(path)
+
+
+def check_writable(path: epath.PathLike) -> None:
+    """Find out before long work whether `path` can be written. Makes the folder, and no file.
+
+    Raises:
+      WriteError: the folder can't be made, or the file can't be opened.
+    """
+    part, file = _open_part(path, "wb")
+    file.close()
+    part.unlink()
+
+
+def _open_part(path: epath.PathLike, mode: str) -> tuple[epath.Path, IO]:
+    """The file that will be renamed to `path`, and the same opened."""
+    path = epath.Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return part, part.open(mode)
+    except OSError as error:
+        raise WriteError(f"{path} can't be written: {' '.join(str(error).split())}") from error

@@ -22,7 +22,7 @@ from cldis_jax.data.scenes import Scenes
 from cldis_jax.evaluation import content_tracking_pictures
 from cldis_jax.metrics import trackers
 from cldis_jax.metrics.content_tracking import SPAN, Tracking, measure
-from cldis_jax.runtime import report, visualize
+from cldis_jax.runtime import files, report, visualize
 
 FACTORS = ("floor_hue", "wall_hue", "object_hue", "scale", "orientation")
 COLUMNS = [Scenes.factor_names.index(name) for name in FACTORS]
@@ -199,6 +199,7 @@ def plots(result: dict[str, Any]) -> np.ndarray:
 def run(out: epath.PathLike, quick: bool, checkpoint: str | None = None) -> dict[str, Any]:
     """The whole study; writes its JSON and pictures to `out`."""
     out = epath.Path(out)
+    files.check_writable(out / "content_tracking_validity.json")
     setting = QUICK if quick else FULL
     names = ["lk"] if quick else ["lk", "dis"]
     names += ["tapir"] if checkpoint else []

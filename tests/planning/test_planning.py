@@ -153,6 +153,12 @@ def command(*arguments):
     return subprocess.run(words, capture_output=True, text=True)
 
 
+def test_an_output_that_can_not_be_written_is_an_error_before_compiling(tmp_path):
+    done = command(f"--out={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == f"error: {tmp_path} can't be written: it is a folder"
+
+
 def test_a_bad_topology_is_an_error_in_one_line():
     done = command("--topology=v9:2x2x1", "--json")
     assert done.returncode == 1

@@ -6,7 +6,7 @@ import pytest
 
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
-from cldis_jax.runtime.files import atomic
+from cldis_jax.runtime.files import atomic, check_writable
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -57,3 +57,16 @@ def test_two_threads_may_write_one_file(tmp_path):
         assert path.read_bytes() == b"inner"
     assert path.read_bytes() == b"outer"
     assert [found.name for found in tmp_path.iterdir()] == ["result"]
+
+
+def test_whether_a_path_can_be_written_is_known_before_the_work(tmp_path):
+    kept = tmp_path / "kept.json"
+    kept.write_text("old")
+    check_writable(kept)
+    check_writable(tmp_path / "new" / "a.json")
+    assert kept.read_text() == "old"
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(UserError, match=r"kept\.json/a\.json can't be written: "):
+        check_writable(kept / "a.json")
+    with pytest.raises(UserError, match=r"new can't be written: it is a folder"):
+        check_writable(tmp_path / "new")
