@@ -608,7 +608,7 @@ def test_infodiffusion_takes_the_first_images_of_the_pool_once(context, monkeypa
     known.__dict__.update(
         source=context.source, codes=lambda indices: np.random.default_rng(0).random((len(indices), 3))
     )
-    assert registry.METRICS["tad"].measure(known)["tad"]["std"] == 0
+    assert registry.METRICS["tad"].measure(known)["tad"]["std"] is None  # one run, whatever the seeds
     np.testing.assert_array_equal(np.concatenate(asked), known.pool)
 
 
