@@ -23,7 +23,7 @@ OUT = flags.DEFINE_string("out", None, "also write the JSON to this file")
 
 def main() -> None:
     cli.require(CONFIG)
-    if OUT.value:
+    if OUT.value and jax.process_index() == 0:
         files.check_writable(OUT.value)
     results = timing.benchmark(CONFIG.value, STEPS.value, read_data=DATA.value, time_parts=PARTS.value)
     if jax.process_index() != 0:

@@ -42,6 +42,8 @@ def main() -> None:
     if not topologies:
         raise UserError("--topology is empty; a slice is v4:2x2x1")
     if OUT.value:
+        if epath.Path(OUT.value).suffix == ".png":
+            raise UserError(f"--out={OUT.value}: this file is the JSON; name it .json, the figure gets .png")
         files.check_writable(OUT.value)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # it is for programs that run here

@@ -12,7 +12,7 @@ from etils import epath
 from cldis_jax import api, cli
 from cldis_jax.api.codes import finite
 from cldis_jax.prior.sampling import priors_of, sample
-from cldis_jax.runtime import report, visualize
+from cldis_jax.runtime import files, report, visualize
 
 WORKDIR = cli.define_workdir()
 NUM = flags.DEFINE_integer("num", 64, "images from each prior", lower_bound=1)
@@ -35,7 +35,9 @@ def picture(images: np.ndarray, title: str) -> np.ndarray:
 
 def main() -> None:
     cli.require(WORKDIR)
+    results_file = epath.Path(WORKDIR.value) / "sample.json"
     bundle = api.load(WORKDIR.value)
+    files.check_writable(results_file)
     num_steps = NUM_STEPS.value or bundle.config.diffusion.decode_steps
     results = {"step": bundle.step, "num": NUM.value, "num_steps": num_steps, "seed": SEED.value, "files": {}}
     folder, rows = epath.Path(WORKDIR.value) / "samples", []
@@ -54,7 +56,7 @@ def main() -> None:
                 visualize.save_png(folder / name / f"{i:05d}.png", image)
         results["files"][name] = str(file)
         rows.append((name, str(NUM.value), f"{images.std(axis=0).mean():.3f}", str(file)))
-    report.write_json(epath.Path(WORKDIR.value) / "sample.json", results)
+    report.write_json(results_file, results)
     print(report.table(rows, ("prior", "images", "deviation over them", "picture")))
 
 

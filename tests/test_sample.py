@@ -41,6 +41,11 @@ def test_both_priors(untrained_workdir, tmp_path):
     refused = doors.run("sample", f"--workdir={workdir}", "--prior=uniform")
     assert refused.returncode == 1
     assert "error: --prior=uniform is not one of: normal, latent" in refused.stderr
+    (workdir / "sample.json").unlink()
+    (workdir / "sample.json").mkdir()
+    refused = doors.run("sample", f"--workdir={workdir}")
+    assert refused.returncode == 1
+    assert "sample.json can't be written: it is a folder" in refused.stderr
 
 
 def test_samples_without_flags(untrained_workdir):

@@ -157,6 +157,13 @@ def test_an_output_that_can_not_be_written_is_an_error_before_compiling(tmp_path
     done = command(f"--out={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == f"error: {tmp_path} can't be written: it is a folder"
+    done = command(f"--out={tmp_path}/plan.png")
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .endswith("plan.png: this file is the JSON; name it .json, the figure gets .png")
+    )
 
 
 def test_a_bad_topology_is_an_error_in_one_line():
