@@ -12,10 +12,10 @@ from cldis_jax.runtime.errors import UserError
 
 
 def paper() -> ConfigDict:
-    """CL-Dis as the paper states it, for 64 px. Not run by us at its full size.
+    """CL-Dis as the paper's abstract and framework figure state it, for 64 px. Not run by us at its full size.
 
-    The paper states: eps-prediction and AdaGN, both from Diff-AE; the penalty beta |KL - C|; a KL as distillation; a C
-    that the diffusion side sets. Where it leaves a question open, this preset takes the simplest answer: C follows the
+    They state: eps-prediction and AdaGN, both from Diff-AE; the penalty beta |KL - C|; a KL as distillation; a C
+    that the diffusion side sets. Where they leave a question open, this preset takes the simplest answer: C follows the
     information that the denoiser recovers (`progress`); the reconstruction is a sum over pixels; L_dt has weight 1e-3
     for all units from the first step on; codes are not swapped. These are the values of configs/default.py.
     """
@@ -23,7 +23,7 @@ def paper() -> ConfigDict:
 
 
 def best() -> ConfigDict:
-    """CL-Dis with the choices of our studies on rendered scenes (docs/studies/cpu, docs/studies/long), for 64 px.
+    """CL-Dis with the choices of our studies on rendered scenes (docs/studies), for 64 px.
 
     The denoiser predicts x_0 through a skip connection, and cross-attention conditions it on z. E_sem keeps the
     positions of its features. C follows the contribution of z to the denoiser

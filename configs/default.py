@@ -1,7 +1,7 @@
 """Every config field and its meaning. The other configs set only the fields that differ.
 
-[paper] marks a value that CL-Dis (arXiv 2402.02346) or Diff-AE (arXiv 2111.15640) states. [choice] marks our decision
-where the paper leaves the question open; the comment names the alternatives.
+[paper] marks a value that CL-Dis (arXiv 2402.02346, its abstract and framework figure) or Diff-AE (arXiv 2111.15640)
+states. [choice] marks our decision where they leave the question open; the comment names the alternatives.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.data.prefetch = 4  # batches read ahead
 
     config.model = ConfigDict()
-    config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 for rendered sets, 32 for faces]
+    config.model.latent_dim = 10  # size of z_sem and z_disen [choice: equal; 10 to 32]
     config.model.embed_dim = 512  # width of the time embedding
     config.model.base_channels = 64
     config.model.channel_multipliers = (1, 2, 4, 8)  # U-Net: one level per entry; the resolution halves between levels

@@ -3,8 +3,8 @@ r"""Baseline: Diff-AE alone (Preechakul et al. 2022, arXiv 2111.15640), its ffhq
     python -m cldis_jax.main --config=configs/diffae_ffhq256.py --config.data.path=IMAGES \
         --workdir=runs/diffae_ffhq256
 
-A TPU v4-32 or 8 GPUs (the reference: 8x V100). The reference's recipe: 100M images at batch 64, Adam 1e-4, no warm-up,
-EMA 0.9999. The preset `paper` without the VAE. Not run by us.
+A TPU v4-32 or 8 GPUs (the reference: 8x V100). The reference's recipe: batch 64, Adam 1e-4, no warm-up, EMA 0.9999; its
+published weights are of step 1,563,562, after 100M images. The preset `paper` without the VAE. Not run by us.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
     python -m cldis_jax.main --config=configs/sprites.py --workdir=runs/sprites
     python -m cldis_jax.main --config=configs/sprites.py:cpu --workdir=runs/sprites_cpu
 
-The first trains at 64 px on one GPU; not run by us. The second trains at 32 px on two CPU cores for ten minutes. Expect
-a DCI of z_sem of .25 (three seeds, docs/studies/cpu). Sizes and presets: configs/small_images.py.
+The first trains at 64 px on one GPU; not run by us. The second trains at 32 px on two CPU cores for ten minutes. An
+earlier config gave a DCI of z_sem of .25 (three seeds, docs/studies/cpu). Sizes and presets: configs/small_images.py.
 """
 
 from ml_collections import ConfigDict

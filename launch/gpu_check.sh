@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs on one machine with an NVIDIA GPU, in ten minutes, what was only ever run on CPUs, and prints a table.
+# Checks and measures training on one machine with an NVIDIA GPU, and prints a table. Meant to take ten minutes.
 #
 #   bash launch/gpu_check.sh [--dry-run] --out=DIR [--budget=SECONDS] [--installed] [--tiny]
 #

@@ -4,7 +4,7 @@
 #   bash launch/tables.sh [--dry-run] --table=main|ablation|composition|celeba --out=DIR [options]
 #
 # Options
-#   --scale=cpu|long|full  the small study, the same with three times the steps, or the paper's sizes (default cpu)
+#   --scale=cpu|long|full  the small study, the same with three times the steps, or the configs' full sizes (default cpu)
 #   --jobs=N           cells that run at the same time on this machine (default 1)
 #   --gpus             job i uses GPU i of this machine alone
 #   --machines=M       number of machines that run this command with the same DIR (default 1)

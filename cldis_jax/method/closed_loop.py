@@ -6,9 +6,9 @@
                       |                                  v
     x -- q_phi(z|x) --> z_disen --> p_theta(x|z)      C of beta |KL - C|          beta-VAE
 
-This file follows the paper. Where the paper leaves a question open, a config field decides, which configs/default.py
-marks as [choice]. Each choice is a small function in `feedback`, `exchange`, `distillation` or `vae_loss`. `baselines`
-has the losses of a single branch.
+This file follows the paper's framework figure. Where what we could read of the paper leaves a question open, a config
+field decides, which configs/default.py marks as [choice]. Each choice is a small function in `feedback`, `exchange`,
+`distillation` or `vae_loss`. `baselines` has the losses of a single branch.
 """
 
 import jax
