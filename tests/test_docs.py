@@ -173,9 +173,9 @@ def test_python_of_the_readme_runs(untrained_workdir, monkeypatch):
     (block,) = re.findall(r"^```python\n(.*?)^```", PAGE_TEXTS["README.md"], re.S | re.M)
     monkeypatch.setattr(api, "load", functools.partial(_load_instead, api.load, untrained_workdir))
     config = scenes.get_config("tiny")
-    side, d = config.data.image_size, config.model.latent_dim
+    side = config.data.image_size
     images = np.random.default_rng(0).uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
-    names = {"images": images, "axis": np.eye(d, dtype=np.float32)[0]}
+    names = {"images": images}
     with jax.numpy_rank_promotion("allow"):  # as for a user
         exec(block, names)
     assert names["edited"].shape == images.shape
