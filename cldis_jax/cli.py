@@ -187,6 +187,11 @@ def run(main: Callable[[], None]) -> None:
         except BrokenPipeError:
             report.drop_output()
             raise SystemExit(128 + signal.SIGPIPE) from None
+        except KeyboardInterrupt:
+            if logging.get_verbosity() > logging.WARNING:
+                raise
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT) from None
         except Exception as error:
             message = error if isinstance(error, UserError) else _accident(error)
             if logging.get_verbosity() > logging.WARNING or not str(message):

@@ -49,6 +49,7 @@ AT_LEAST = {
     "feedback.probe_size": 2,
     "feedback.anneal_steps": 1,
     "train.steps": 1,
+    "train.seed": 0,
     "train.steps_per_dispatch": 1,
     "train.accumulate": 1,
     "train.log_every": 1,
@@ -137,6 +138,8 @@ def _validate_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"data.batch_size={config.data.batch_size} is not divisible by train.accumulate={config.train.accumulate}"
         )
+    if config.train.seed >= 2**32:
+        raise ConfigError(f"train.seed={config.train.seed} must be below 2**32")
     total, per_dispatch = config.train.steps, config.train.steps_per_dispatch
     if total % per_dispatch:
         raise ConfigError(f"train.steps={total} is not a multiple of train.steps_per_dispatch={per_dispatch}")

@@ -60,12 +60,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Succeeds if a workload of this name is queued or running.
 is_active() {
-  local status list
+  local status list found
   for status in QUEUED RUNNING; do
     list=(xpk workload list "${where[@]}" --filter-by-job="$name" --filter-by-status="$status")
     if ((dry_run)); then
       quote "${list[@]}"
-    elif "${list[@]}" | grep -E "^${name}[[:space:]]" >/dev/null; then
+    elif ! found=$("${list[@]}"); then
+      echo "xpk.sh: xpk can't list the workloads, so whether $name runs is not known; nothing was done" >&2
+      exit 1
+    elif grep -E "^${name}[[:space:]]" <<<"$found" >/dev/null; then
       return 0
     fi
   done

@@ -1,7 +1,9 @@
 """Shared settings of the tests: CPU, strict ranks, quick and cached compilation, and a tiny closed-loop config."""
 
+import contextlib
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/jax"))
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from cldis_jax.configs import scenes
 
@@ -52,3 +55,33 @@ def untrained_workdir(tmp_path_factory):
         checkpoints.save(3, config, random_params.bundle(config, z_sem=moments, z_disen=moments).ema)
         checkpoints.wait()
     return workdir
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder in a bucket, whose files are kept below `tmp_path`. Only epath finds it, no call of `os`.
+
+    As with TensorFlow's backend of epath, an opened file exists only inside `with`. As in Google Cloud Storage, it is
+    there when it is closed, and can't grow.
+    """
+
+    class Bucket(type(epath.Path()._backend)):
+        def __getattribute__(self, name):
+            function = super().__getattribute__(name)
+            return lambda *paths, **options: function(
+                *(str(path).replace("gs://", f"{tmp_path}/") for path in paths), **options
+            )
+
+        @contextlib.contextmanager
+        def open(self, path, mode):
+            if "r" in mode:
+                with open(path, mode) as file:
+                    yield file
+                return
+            with tempfile.TemporaryFile(mode.replace("a", "w") + "+") as file:
+                yield file
+                file.seek(0)
+                pathlib.Path(path).write_bytes(file.read() if "b" in mode else file.read().encode())
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket")), "_backend", Bucket())
+    return epath.Path("gs://bucket/run")

@@ -218,6 +218,12 @@ def test_an_accident_of_the_machine_is_one_line(command, body, message):
     assert one_line(command(body)).startswith(message)
 
 
+def test_an_interruption_is_one_line(command):
+    done = command("raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert done.stderr.strip() == "interrupted"
+
+
 @pytest.mark.parametrize("body", ["jnp.zeros(3)", "import jax; jax.devices()"])
 @pytest.mark.parametrize("platform", ["rocm", "cuda"])
 def test_a_device_that_is_not_there_is_one_line(command, monkeypatch, body, platform):

@@ -194,6 +194,8 @@ def test_baselines_are_switches():
         ("diffusion.beta_start", 0.0, "diffusion.beta_start=0.0 must be positive"),
         ("diffusion.decode_steps", 2000, "decode_steps=2000"),
         ("train.learning_rate", float("nan"), "learning_rate=nan"),
+        ("train.seed", -1, "train.seed=-1 must be at least 0"),
+        ("train.seed", 2**32, "train.seed=4294967296 must be below"),
     ],
 )
 def test_bad_values_are_named(tiny, field, value, message):

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import io
 import itertools
@@ -56,7 +57,11 @@ def folder(setting: str) -> Path | None:
     """The folder that `data.cache` means: "auto" is the user's cache folder; None if it is off."""
     if setting == "auto":
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(base).expanduser() / "cldis_jax" / "images"
+        try:
+            return Path(base).expanduser() / "cldis_jax" / "images"
+        except RuntimeError:  # in a container, perhaps
+            say("no image cache, because this user has no home folder; --config.data.cache=FOLDER names a place for it")
+            return None
     return Path(setting).expanduser() if setting else None
 
 
@@ -81,11 +86,12 @@ def decode_all(listing: Listing, decode: Decode, row: tuple[int, int, int], crop
         place = where / key(listing, row[0], row[2], crop)
         shape = (len(listing), *row)
         try:
-            found = _open(place, shape)
+            found = _current(place, shape, listing.names, decode)
             if found is None:
                 where.mkdir(parents=True, exist_ok=True)
                 with _one_builder(place) as part:
-                    found = _open(place, shape) or _build(place, part, shape, listing.names, decode)
+                    found = _current(place, shape, listing.names, decode)
+                    found = found or _build(place, part, shape, listing.names, decode)
             return found
         except OSError as error:
             say(f"no image cache in {where}: {error.strerror or error}; each image is decoded whenever it is used")
@@ -104,17 +110,19 @@ def _note(decoded: Decoded, i: int, fault: str, oddity: str) -> None:
 
 def _results(names: tuple[str, ...], decode: Decode, what: str) -> Iterator[tuple[np.ndarray | None, str, str]]:
     """Pixels, fault and oddity of each file, in order, with a bar; few results wait at a time."""
-
-    def attempt(name):
-        try:
-            return *decode(name), ""
-        except Exception as error:  # damaged bytes raise errors of any kind
-            return None, "", str(error) or type(error).__name__
-
+    attempt = functools.partial(_attempt, decode)
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(names), desc=what, unit="image", disable=None) as bar:
         for pixels, oddity, fault in _in_order(pool, attempt, names, 16 * THREADS):
             bar.update()
             yield pixels, fault, oddity
+
+
+def _attempt(decode: Decode, name: str) -> tuple[np.ndarray | None, str, str]:
+    """Pixels, oddity and fault of a file."""
+    try:
+        return *decode(name), ""
+    except Exception as error:  # damaged bytes raise errors of any kind
+        return None, "", str(error) or type(error).__name__
 
 
 def _in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int) -> Iterator:
@@ -129,6 +137,18 @@ def _in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahe
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _current(place: Path, shape: tuple[int, ...], names: tuple[str, ...], decode: Decode) -> Decoded | None:
+    """A complete cache, if no image can be read by now that could not be when it was built.
+
+    An error of the system, such as a permission that is missing, may pass; it has a number. An error of the file stays.
+    """
+    found = _open(place, shape)
+    may_have_passed = [i for i, fault in found.faults.items() if fault.startswith("[Errno ")] if found else []
+    if any(not fault for _, _, fault in map(functools.partial(_attempt, decode), (names[i] for i in may_have_passed))):
+        return None
+    return found
 
 
 def _open(place: Path, shape: tuple[int, ...]) -> Decoded | None:

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ class _Values(dict):
 
 VALUES = _Values({"1": 1, "+1": 1, "1.0": 1, "True": 1, "true": 1, "TRUE": 1})
 VALUES |= {"0": 0, "-1": 0, "0.0": 0, "-1.0": 0, "False": 0, "false": 0, "FALSE": 0}
+# Also a table that is damaged in its zip file, or locked by a password (RuntimeError).
+UNREADABLE = (csv.Error, ValueError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 SISTERS = ("Anno", "Eval")  # folders of CelebA as it is published
 
 
@@ -68,13 +72,13 @@ def find(listing: Listing) -> Labels:
     """The labels of all images of a listing, from the first file found in or beside it, else from its folders."""
     labels = Labels()
     for wanted in (ATTRIBUTES, PARTITION):
-        found = _text(listing, wanted)
+        found = _file(listing, wanted)
         if found is None:
             continue
-        file, text = found
+        file, read = found
         try:
-            _add(labels, listing, file, text)
-        except (csv.Error, ValueError) as error:
+            _add(labels, listing, file, read().decode("utf-8-sig", "replace"))
+        except UNREADABLE as error:
             labels.notes.append(f"{file} can't be read as labels: {error}")
     if labels.values is None and labels.parts is None:
         _classes(labels, listing)
@@ -105,20 +109,23 @@ def choose(listing: Listing, labels: Labels, split: str, field: str = "data.spli
     return np.array(chosen)
 
 
-def _text(listing: Listing, wanted: Sequence[str]) -> tuple[str, str] | None:
-    """Name and content of the first file of these names: inside, beside, or in the published folders of CelebA."""
+def _file(listing: Listing, wanted: Sequence[str]) -> tuple[str, Callable[[], bytes]] | None:
+    """The first file of these names, and how to read it: inside, beside, or in the published folders of CelebA."""
     inside = sorted((name for name in listing.tables if name.rpartition("/")[2] in wanted), key=lambda n: n.count("/"))
     if inside:
-        content = listing.open(inside[0])
-        data = content.read_bytes() if isinstance(content, Path) else content.read()
-        return inside[0], data.decode("utf-8-sig", "replace")
+        return inside[0], functools.partial(_read, listing, inside[0])
     root = listing.root.absolute()
     beside = [root.parent, *(folder / sister for folder in (root.parent, root.parent.parent) for sister in SISTERS)]
     for name in wanted:
         for folder in beside:
             if (folder / name).is_file():
-                return str(folder / name), (folder / name).read_text("utf-8-sig", "replace")
+                return str(folder / name), (folder / name).read_bytes
     return None
+
+
+def _read(listing: Listing, name: str) -> bytes:
+    content = listing.open(name)
+    return content.read_bytes() if isinstance(content, Path) else content.read()
 
 
 def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
@@ -153,7 +160,8 @@ def _add(labels: Labels, listing: Listing, file: str, text: str) -> None:
 
     for c, column in enumerate(columns):
         if column.lower() in PART_COLUMNS:
-            part_of = {i: PARTS.get(cells[row][c].lower(), cells[row][c].lower()) for i, row in known.items()}
+            named = {i: str(cells[row][c]).lower() for i, row in known.items()}
+            part_of = {i: PARTS.get(name, name) for i, name in named.items()}
             labels.parts = [part_of.get(i, "") for i in range(len(listing))]
     if not kept:
         return
@@ -180,6 +188,8 @@ def _table(file: str, text: str) -> tuple[list[str], list[str], list[list[str]] 
     if file.endswith(".txt"):  # as CelebA is published
         if "partition" in file.rpartition("/")[2]:
             return ["partition"], *_split(map(str.split, lines))
+        if len(lines) < 2:
+            raise ValueError("its second line must name the attributes")
         columns, lines = lines[1].split(), lines[2:]  # after the number of images
         return columns, *(_binary(lines, " ", len(columns)) or _split(map(str.split, lines)))
     delimiter = "\t" if file.endswith(".tsv") else max(",;\t", key=lines[0].count)

@@ -27,9 +27,9 @@ def atomic(path: epath.PathLike, mode: str = "wb") -> Iterator[IO]:
     Raises:
       WriteError: the folder can't be made, or the file can't be opened.
     """
-    part, file = _open_part(path, mode)
+    part, opened = _open_part(path, mode)
     try:
-        with file:
+        with opened as file:
             yield file
     except BaseException:
         part.unlink(missing_ok=True)
@@ -43,13 +43,31 @@ def check_writable(path: epath.PathLike) -> None:
     Raises:
       WriteError: the folder can't be made, or the file can't be opened.
     """
-    part, file = _open_part(path, "wb")
-    file.close()
-    part.unlink()
+    part, opened = _open_part(path, "wb")
+    with opened as file:
+        file.write(b"")
+    part.unlink(missing_ok=True)
 
 
-def _open_part(path: epath.PathLike, mode: str) -> tuple[epath.Path, IO]:
-    """The file that will be renamed to `path`, and the same opened."""
+def append(path: epath.PathLike, text: str) -> None:
+    """Append text to a file, or make it. In a bucket, where files can't grow, it is written anew."""
+    path = epath.Path(path)
+    if not in_bucket(path):
+        with path.open("a") as file:
+            file.write(text)
+        return
+    before = path.read_text() if path.exists() else ""
+    with atomic(path, "w") as file:
+        file.write(before + text)
+
+
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether a path is in a bucket, such as gs://BUCKET/FOLDER, and not on a disk."""
+    return "://" in str(path)
+
+
+def _open_part(path: epath.PathLike, mode: str) -> tuple[epath.Path, contextlib.AbstractContextManager[IO]]:
+    """The file that will be renamed to `path`, and the same to be opened by `with`; on a disk it is open already."""
     path = epath.Path(path)
     part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:

@@ -11,7 +11,7 @@ from etils import epath
 from tqdm import tqdm
 
 from cldis_jax.runtime import visualize, wandb_log
-from cldis_jax.runtime.files import atomic
+from cldis_jax.runtime.files import append, atomic
 
 
 class Report:
@@ -65,8 +65,7 @@ class Report:
             return
         row = {"step": step} | {name: float(f"{value:.9g}") for name, value in values.items()}
         self.history.append(row)
-        with self._lines.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self._lines, json.dumps(row) + "\n")
         self._events.scalars(step, values)
         if self._wandb:
             self._wandb.scalars(step, values)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cldis_jax import api, data
@@ -61,6 +62,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     train_indices, heldout_indices, _ = data.parts(source, config.data)
     unseen_indices = heldout_indices if len(heldout_indices) else train_indices
     identity = data.identity(source)
+    check_same_images(identity)
     loader = data.training_loader(config, source, train_indices)
     for note in notes(config, len(train_indices)) if is_first else ():
         print(f"note: {note}")
@@ -69,6 +71,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     program = make_program(config, mesh)
 
     # Checkpoints
+    unfinished = {}
     copy = jax.jit(lambda s: s, out_shardings=program.shardings)  # restored or shared arrays may not be donated
     checkpoints = checkpoint.Checkpoints(
         workdir, keep=config.checkpoint.keep, keep_period=config.checkpoint.keep_period
@@ -91,6 +94,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 f"{workdir} was trained on other images: {difference}; restore these, or continue in a new workdir "
                 f"with --config.init_from={workdir}"
             )
+        unfinished = position.pop("unfinished", {})
         loader.set_state(position)
 
     # Loop
@@ -101,7 +105,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
     functions = api.make_functions(config)
     measured_images = source.fetch(some_of(train_indices, moments.NUM_IMAGES))
     shown_indices = some_of(unseen_indices, config.train.num_pictures)
-    watch = Watch(config, log, start)
+    watch = Watch(config, log, start, unfinished)
     profile = _profiler(config, workdir)
 
     @functools.lru_cache(maxsize=1)
@@ -114,12 +118,14 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
         watch.flush()  # raises for a loss that is not finite, so such a state is never saved
         measured = partitioning.replicate(mesh, (model(step).ema.z_sem, model(step).ema.z_disen))
         ema = train_state.ema.replace(z_sem=measured[0], z_disen=measured[1])
-        checkpoints.save(step, config, ema, train_state, loader.get_state() | identity)
+        position = loader.get_state() | identity | {"unfinished": watch.unfinished()}
+        checkpoints.save(step, config, ema, train_state, position)
 
     def draw(step):
+        shown_model = model(step)  # on every process, because it gathers arrays from all
         if is_first:
             shown = pixels.to_unit_range(jnp.asarray(source.fetch(shown_indices)))
-            for name, picture in pictures.training_pictures(model(step), shown):
+            for name, picture in pictures.training_pictures(shown_model, shown):
                 log.picture(step, name, picture)
             log.picture(step, "curves", visualize.curves(log.history, CURVES))
 
@@ -177,6 +183,17 @@ def notes(config: ConfigDict, num_images: int) -> list[str]:
             f"train.steps={config.train.steps}"
         )
     return found
+
+
+def check_same_images(identity: dict[str, int | str]) -> None:
+    """Raise DataError, on every process, unless all of them read the same images."""
+    if jax.process_count() == 1:
+        return
+    ours = np.array(identity["num_images"]), np.frombuffer(bytes.fromhex(identity["names_sha256"]), np.uint8)
+    numbers, digests = multihost_utils.process_allgather(ours)
+    if (digests != digests[0]).any():
+        counts = ", ".join(f"process {i}: {number:,}" for i, number in enumerate(numbers))
+        raise data.DataError(f"the processes read different images ({counts}); give each of them the same files")
 
 
 def some_of(indices: np.ndarray, num: int) -> np.ndarray:

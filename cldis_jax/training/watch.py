@@ -14,12 +14,19 @@ CLOSED_AFTER = (0.25, 1_000)  # C should have risen after this share of the run,
 
 
 class Watch:
-    """Takes scalars from the device to the report, one interval late so that the device never waits."""
+    """Takes scalars from the device to the report, one interval late so that the device never waits.
 
-    def __init__(self, config: ConfigDict, log: report.Report, start: int):
+    A run that starts in the middle of an interval goes on from what `unfinished` returned there.
+    """
+
+    def __init__(self, config: ConfigDict, log: report.Report, start: int, unfinished: dict[str, list[float]]):
         self._images_per_step, self._per_dispatch = config.data.batch_size, config.train.steps_per_dispatch
         self._log, self._step, self._since = log, start, time.perf_counter()
-        self._recorded: list[tuple[int, dict]] = []
+        self._recorded: list[tuple[int, dict]] = []  # a dispatch's last step, and its scalars
+        if unfinished:
+            values = {name: np.array(values, np.float32) for name, values in unfinished.items()}
+            first = start - len(next(iter(values.values()))) + 1
+            self._recorded.append((first + self._per_dispatch - 1, values))
         self._pending: tuple[int, list, dict] | None = None
         share, fewest = CLOSED_AFTER
         self._check_from = max(fewest, int(share * config.train.steps))
@@ -48,6 +55,12 @@ class Watch:
         self._report_pending()
         if self._recorded:
             self._read(self._recorded)
+
+    def unfinished(self) -> dict[str, list[float]]:
+        """The scalars of the steps since the last report, as JSON values."""
+        if not self._recorded:
+            return {}
+        return {name: values.tolist() for name, values in self._read(self._recorded).items()}
 
     def _report_pending(self) -> None:
         if self._pending is None:

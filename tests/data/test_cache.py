@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -129,6 +130,24 @@ def test_a_damaged_cache_is_built_again(photos, tmp_path, damage, reads):
     assert len(reads) == 6
 
 
+def test_an_image_that_can_be_read_again_is_no_longer_left_out(photos, tmp_path, monkeypatch):
+    place = str(tmp_path / "cache")
+    read = images.read
+
+    def refused(file, *args):
+        if str(file).endswith("1.png"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return read(file, *args)
+
+    monkeypatch.setattr(folder.images, "read", refused)
+    for _ in range(2):
+        assert Folder(str(photos), 16, cache_setting=place).names == ("0.png", "2.png", "4.png", "5.png")
+    monkeypatch.setattr(folder.images, "read", read)
+    found = Folder(str(photos), 16, cache_setting=place)
+    assert found.names == ("0.png", "1.png", "2.png", "4.png", "5.png")
+    np.testing.assert_array_equal(found.fetch(np.arange(5)), Folder(str(photos), 16).fetch(np.arange(5)))
+
+
 def test_two_builders_do_not_collide(photos, tmp_path, reads, capsys):
     place = tmp_path / "cache"
     place.mkdir()
@@ -149,7 +168,7 @@ def test_two_builders_do_not_collide(photos, tmp_path, reads, capsys):
     assert len(found[0]) == 5
 
 
-def test_where_it_is(monkeypatch, tmp_path):
+def test_where_it_is(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.folder("auto") == tmp_path / "cldis_jax" / "images"
     assert cache.folder("") is None
@@ -157,3 +176,6 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert str(cache.folder("auto")) == "/home/somebody/.cache/cldis_jax/images"
+    monkeypatch.setattr(cache.Path, "expanduser", mock.Mock(side_effect=RuntimeError("no home")))
+    assert cache.folder("auto") is None
+    assert "--config.data.cache=FOLDER names a place for it" in capsys.readouterr().err

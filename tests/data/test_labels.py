@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -132,6 +133,41 @@ def test_a_table_that_is_none_is_said_and_does_not_stop(tmp_path, text, said):
     assert source.attribute_names == ()
     assert attributes(source) == [[], []]
     assert said in source.describe(0)[-1]
+
+
+def test_a_table_that_can_not_be_read_is_said_and_does_not_stop(tmp_path, monkeypatch):
+    root = pictures(tmp_path, "1.png", "2.png")
+    (root / "attributes.csv").write_text("file,red\n1.png,1\n2.png,0\n")
+    monkeypatch.setattr(labels, "_read", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+    source = Folder(str(root), 8)
+    assert source.attribute_names == ()
+    assert "attributes.csv can't be read as labels: [Errno 13] Permission denied" in source.describe(0)[-1]
+
+
+def test_published_attributes_of_one_line_are_said_and_do_not_stop(tmp_path):
+    root = pictures(tmp_path, "1.png", "2.png")
+    (root / "list_attr_celeba.txt").write_text("202599\n")
+    assert "its second line must name the attributes" in Folder(str(root), 8).describe(0)[-1]
+
+
+def test_a_damaged_table_in_a_zip_file_is_said_and_does_not_stop(tmp_path):
+    file = tmp_path / "photos.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in pictures(tmp_path / "photos", "1.png", "2.png").iterdir():
+            archive.write(path, path.name)
+        archive.writestr("attributes.csv", "file,red\n1.png,1\n2.png,0\n")
+    file.write_bytes(file.read_bytes().replace(b"1.png,1", b"1.png,0"))
+    source = Folder(str(file), 8)
+    assert source.attribute_names == ()
+    assert "attributes.csv can't be read as labels: Bad CRC-32" in source.describe(0)[-1]
+
+
+def test_a_part_may_be_a_number_in_a_table_of_numbers(tmp_path):
+    root = pictures(tmp_path, "1.png", "2.png", "3.png")
+    (root / "attributes.csv").write_text("file,red,split\n1.png,1,0\n2.png,0,1\n3.png,1,0\n")
+    source = Folder(str(root), 8, split="train")
+    assert source.names == ("1.png", "3.png")
+    assert source.attribute_names == ("red",)
 
 
 def test_folders_are_classes_if_all_are_at_one_depth(tmp_path):

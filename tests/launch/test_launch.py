@@ -233,6 +233,15 @@ def test_xpk_starts_a_workload_once(tree, status, starts):
     assert ("workload create" in (tree.parent / "log").read_text()) == starts
 
 
+def test_xpk_changes_nothing_if_it_can_not_list_the_workloads(tree):
+    executable(tree.parent / "bin" / "xpk", 'echo "$*" >> "$CLOUD/log"; exit 1')
+    environment = {"CLOUD": str(tree.parent), "PATH": stand_ins(tree), "TMPDIR": str(tree.parent)}
+    result = launch("xpk.sh", "run", *XPK, *RUN, "--name=celeba", "--type=v6e-16", root=tree, **environment)
+    assert result.returncode == 1
+    assert "xpk can't list the workloads" in result.stderr
+    assert "delete" not in (tree.parent / "log").read_text()
+
+
 def test_xpk_dry_run():
     lines = commands(launch("xpk.sh", "--dry-run", "run", *XPK, *RUN, "--name=a", "--type=v6e-16", "--slices=2"))
     create = lines[-1]

@@ -6,7 +6,7 @@ import pytest
 
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
-from cldis_jax.runtime.files import atomic, check_writable
+from cldis_jax.runtime.files import append, atomic, check_writable
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -70,3 +70,16 @@ def test_whether_a_path_can_be_written_is_known_before_the_work(tmp_path):
         check_writable(kept / "a.json")
     with pytest.raises(UserError, match=r"new can't be written: it is a folder"):
         check_writable(tmp_path / "new")
+
+
+def test_files_in_a_bucket(bucket, tmp_path):
+    bucket.mkdir(parents=True)
+    check_writable(bucket / "a.txt")
+    assert list(bucket.iterdir()) == []
+    for text in ("one\n", "two\n"):
+        append(bucket / "a.txt", text)
+    assert (tmp_path / "bucket/run/a.txt").read_text() == "one\ntwo\n"
+    with atomic(bucket / "a.txt") as file:
+        file.write(b"new")
+    assert (tmp_path / "bucket/run/a.txt").read_text() == "new"
+    assert [file.name for file in bucket.iterdir()] == ["a.txt"]

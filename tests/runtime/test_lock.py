@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-from etils import epath
 
 from cldis_jax.runtime import lock
 
@@ -106,21 +105,6 @@ def test_a_held_lock_gives_signs_of_life_and_stops_where_it_is_lost(tmp_path, mo
         signal.signal(signal.SIGTERM, previous)
     assert asked == [1]
     assert "elsewhere" in (tmp_path / "lock").read_text()  # it is left to the other
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """A folder in a bucket, whose files are kept below `tmp_path`. Only epath finds it, no call of `os`."""
-
-    class Bucket(type(epath.Path()._backend)):
-        def __getattribute__(self, name):
-            function = super().__getattribute__(name)
-            return lambda *paths, **options: function(
-                *(str(path).replace("gs://", f"{tmp_path}/") for path in paths), **options
-            )
-
-    monkeypatch.setattr(type(epath.Path("gs://bucket")), "_backend", Bucket())
-    return epath.Path("gs://bucket/run")
 
 
 def test_a_lock_in_a_bucket_names_its_process_and_is_released(bucket, tmp_path):

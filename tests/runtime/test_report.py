@@ -77,3 +77,13 @@ def test_curves_draw_every_panel():
     picture = visualize.curves(history, {"one": ("a", "b"), "two": ("missing",)})
     assert picture.dtype == np.uint8
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+def test_a_history_in_a_bucket_grows(bucket, tmp_path):
+    for start in (0, 2):
+        log = report.Report(str(bucket), total_steps=4, start_step=start)
+        for step in (start + 1, start + 2):
+            log.scalars(step, {"loss": float(step)}, {})
+        log.close()
+    rows = [json.loads(line) for line in (tmp_path / "bucket/run/scalars.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]

@@ -252,7 +252,7 @@ def test_a_loop_that_stays_open_is_noted_once(tiny, mode, capacity, notes):
     tiny.train.steps, tiny.train.log_every = 6_000, 500
     tiny.feedback.mode, tiny.feedback.lead_capacity, tiny.feedback.max_capacity = mode, 2.0, 14.0
     log = mock.Mock()
-    scalars = watch.Watch(tiny, log, 0)
+    scalars = watch.Watch(tiny, log, 0, {})
     note_counts = []
     for step in range(500, 6_001, 500):
         scalars.record(step, {"vae/capacity": np.float32(capacity), "feedback/z_gain": np.float32(0.004)})
@@ -264,6 +264,33 @@ def test_a_loop_that_stays_open_is_noted_once(tiny, mode, capacity, notes):
         (line,) = log.say.call_args.args
         assert "2.01 of 14 nats at step 1500" in line
         assert "lead_capacity" in line
+
+
+@pytest.mark.parametrize("per_dispatch", [1, 2])
+def test_scalars_of_an_interval_that_was_interrupted(tiny, per_dispatch):
+    """The mean is over the whole interval, as without the interruption."""
+    tiny.train.steps_per_dispatch = per_dispatch
+    values = np.linspace(0, 1, 10, dtype=np.float32).reshape(5, 2) if per_dispatch > 1 else np.linspace(0, 1, 10)
+
+    def run(interrupted):
+        log = mock.Mock()
+        scalars = watch.Watch(tiny, log, 0, {})
+        for i, value in enumerate(values.astype(np.float32)):
+            if interrupted and i == 3:
+                saved = json.loads(json.dumps(scalars.unfinished()))
+                scalars = watch.Watch(tiny, log, i * per_dispatch, saved)
+            scalars.record((i + 1) * per_dispatch, {"loss": value})
+        scalars.report(10)
+        scalars.flush()
+        assert scalars.unfinished() == {}
+        (step, means, _), _ = log.scalars.call_args
+        return step, means["loss"]
+
+    assert run(True) == run(False)
+    resumed = watch.Watch(tiny, mock.Mock(), 2, {"loss": [1.0, 1.0]})
+    resumed.record(2 + per_dispatch, {"loss": np.full(per_dispatch, np.nan, np.float32)})
+    with pytest.raises(watch.NonFiniteError, match="step 3: loss=nan"):
+        resumed.flush()
 
 
 def test_one_trace_and_a_donated_state(short, monkeypatch):
