@@ -118,6 +118,18 @@ def test_two_processes_stop_with_several_steps_in_one_dispatch(tmp_path):
 
 
 @pytest.mark.slow
+def test_parameters_that_are_split_over_processes_are_gathered_for_pictures(tmp_path):
+    """At steps with a save and without one, and when a run has nothing left but its results."""
+    split = {"train.steps": 15, "train.picture_every": 5, "sharding.mesh.fsdp": 2, "sharding.fsdp_min_bytes": 256}
+    for _ in range(2):
+        run = Run(tmp_path / "run", **split)
+        assert run.wait() == [0, 0], run.output()
+        (tmp_path / "run/main.json").unlink()
+    drawn = {path.name for path in (tmp_path / "run/pictures").iterdir()}
+    assert {f"curves_{step:08d}.png" for step in (5, 10, 15)} <= drawn
+
+
+@pytest.mark.slow
 def test_another_number_of_devices_resumes(tmp_path):
     """Saved by one device, split over four, and back: all steps are done, and all parameters are there and finite."""
     workdir = tmp_path / "run"

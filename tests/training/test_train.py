@@ -143,6 +143,18 @@ def test_another_config_is_refused_with_the_differing_fields(finished, short):
     assert "train.learning_rate" in str(error.value)
 
 
+def test_processes_with_other_images_are_refused(monkeypatch):
+    ours = {"num_images": 3, "names_sha256": "ab"}
+    monkeypatch.setattr(train.jax, "process_count", lambda: 2)
+    for number, digest in ((3, 0xAB), (2, 0xCD)):
+        gathered = np.array([3, number]), np.array([[0xAB], [digest]], np.uint8)
+        monkeypatch.setattr(train.multihost_utils, "process_allgather", lambda mine, gathered=gathered: gathered)
+        if number == 3:
+            train.check_same_images(ours)
+    with pytest.raises(data.DataError, match=r"process 0: 3, process 1: 2"):
+        train.check_same_images(ours)
+
+
 def test_a_failed_start_does_not_claim_the_workdir(finished, short, tmp_path):
     short.data.source, short.data.path = "folder", str(tmp_path / "nowhere")
     with pytest.raises(data.DataError):
