@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from cldis_jax import api, data
-from cldis_jax.evaluation.floors import LINEAR, Codes, LinearPixels, RandomMix, Untrained
+from cldis_jax.evaluation.floors import LINEAR, Codes, LinearPixels, RandomMix, Rescaled, Untrained
 from cldis_jax.runtime.errors import UserError
 
 POOLS = ("all", "heldout", "combinations")
@@ -107,11 +107,11 @@ class Context:
         return (held_out, "held-out") if len(held_out) > 1 else (self.parts.train, "training")
 
     @functools.cached_property
-    def codes(self) -> Codes:
-        """The model's codes by index; those of the pool are computed at once."""
+    def codes(self) -> Codes | Rescaled:
+        """The model's codes by index; those of the pool are computed at once. z_sem has no prior, so it is rescaled."""
         model = Codes(self.bundle, self.source, self.settings.latent)
         model(self.pool)
-        return model
+        return Rescaled(model, self.pool) if self.settings.latent == "z_sem" else model
 
     @functools.cached_property
     def untrained(self) -> list[Untrained]:

@@ -31,7 +31,7 @@ class Codes:
         devices = np.array(jax.local_devices())[:, None]
         mesh = Mesh(devices, partitioning.AXES, axis_types=(AxisType.Auto,) * 2)
         self._sharding = partitioning.batch_sharding(mesh)
-        self._bundle = dataclasses.replace(bundle, ema=jax.device_put(bundle.ema, partitioning.replicated(mesh)))
+        self.bundle = dataclasses.replace(bundle, ema=jax.device_put(bundle.ema, partitioning.replicated(mesh)))
         self._batch_size = BATCH_PER_DEVICE * mesh.size
         self._cache = np.zeros((len(source), bundle.config.model.latent_dim), np.float32)
         self._known = np.zeros(len(source), bool)
@@ -40,24 +40,34 @@ class Codes:
         missing = np.flatnonzero(np.bincount(indices, minlength=len(self._known)).astype(bool) & ~self._known)
         if len(missing):
             where = {"size": self._batch_size, "sharding": self._sharding, "name": f"encoding by {self.name}"}
-            self._cache[missing] = encode(self._bundle, self._latent, self._source, missing, **where)
+            self._cache[missing] = encode(self.bundle, self._latent, self._source, missing, **where)
             self._known[missing] = True
         return self._cache[indices]
 
 
-class Untrained:
-    """Codes of the same encoder before any training, scaled to unit deviation, so that their size does not matter."""
+class Rescaled:
+    """Codes divided by one number: the largest standard deviation of a code over the images at `indices`.
+
+    For codes without a prior, whose size means nothing. FactorVAE's pruning, BetaVAE, SAP and the coarse protocols of
+    TAD depend on it, and are made for codes of about unit deviation.
+    """
+
+    def __init__(self, codes: Codes, indices: np.ndarray):
+        self._codes, self.bundle = codes, codes.bundle
+        self._scale = codes(indices).std(axis=0).max() or 1.0
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return self._codes(indices) / self._scale
+
+
+class Untrained(Rescaled):
+    """Codes of the same encoder before any training."""
 
     def __init__(self, bundle: api.Bundle, source: Source, latent: str, seed: int, indices: np.ndarray):
         networks = bundle.functions.networks
         params = jax.jit(lambda key: models.init_params(networks, bundle.config, key))(jax.random.key(seed))
         bundle = dataclasses.replace(bundle, ema=bundle.ema.replace(params=params))
-        self._codes = Codes(bundle, source, latent, "an untrained encoder")
-        std = self._codes(indices).std(axis=0)
-        self._scale = np.where(std > 0, std, 1)
-
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        return self._codes(indices) / self._scale
+        super().__init__(Codes(bundle, source, latent, "an untrained encoder"), indices)
 
 
 class RandomMix:

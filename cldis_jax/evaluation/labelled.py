@@ -133,16 +133,16 @@ def ranking(context: Context) -> dict[str, Any]:
 
         return of_images(of, context.source, indices, name="KL").mean(axis=0)
 
-    def score(indices):
-        kls = [kl(bundle, indices) for bundle in bundles] if settings.latent == "z_disen" else None
-        return udr([code(indices) for code in codes], kls)
+    def score(encoders, indices):
+        kls = [kl(e.bundle, indices) for e in encoders] if settings.latent == "z_disen" else None
+        return udr([encoder(indices) for encoder in encoders], kls)
 
     def untrained(seed):
         indices = subset(context.pool, UDR_IMAGES, seed)
         first = seed * len(bundles)  # no encoder is used twice
         encoders = [Untrained(b, context.source, settings.latent, first + i, indices) for i, b in enumerate(bundles)]
-        return udr([encoder(indices) for encoder in encoders])
+        return score(encoders, indices)
 
     floors = {"untrained": [untrained(seed) for seed in range(settings.floor_seeds)]}
-    result = summary([score(indices) for indices in draws], floors)
+    result = summary([score(codes, indices) for indices in draws], floors)
     return result | {"note": f"{len(bundles)} models, {len(draws[0])} images"}

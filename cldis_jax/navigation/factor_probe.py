@@ -30,7 +30,7 @@ MAX_SIDE = 32  # pixels a side of the network's input; larger images are average
 NUM_TESTED = 1024  # the most labelled images for measuring its accuracy
 READ_BATCH = 64
 
-CATEGORIES = ("shape", "category", "object", "color", "object_color", "object_shape", "background_color")
+CATEGORIES = ("shape", "category", "object", "color", "background", "lighting")
 CIRCLES = ("floor_hue", "wall_hue", "object_hue", "azimuth")
 FULL_TURNS = ("sprites", "dsprites")  # sets whose `orientation` is a circle; in scenes it is an arc of 60 degrees
 

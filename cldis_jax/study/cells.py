@@ -246,7 +246,7 @@ def _celeba(scale: str, options: Options) -> dict[str, list[Method]]:
 
 def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: str, options: Options) -> Cell:
     dataset = dataset_at(name, scale)
-    # A floor is the same for every training seed, so one seed measures it.
+    # A floor does not depend on the training seed (that of random directions does, a little), so one seed measures it.
     evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if seed == 0 and method.floors else 0}
     if scale == "full" and dataset.pool == "all":
         evaluation["num_images"] = 0
@@ -284,7 +284,8 @@ def _notes(name: str, scale: str, cells: tuple[Cell, ...]) -> tuple[str, ...]:
     if name == "celeba":
         notes.append(
             "TAD and captured attributes by the protocol of the published rows, `disdiff`, and by exact areas over all "
-            "labelled images of the pool. Reconstructions infer x_T in 100 steps; from a random x_T in 20 steps."
+            "labelled images of the pool. Reconstructions infer x_T in 100 steps; from a random x_T in 20 steps. FID, "
+            "if it is there, is of reconstructions against their originals; the published ones are of other protocols."
         )
         if scale != "full":
             notes.append(

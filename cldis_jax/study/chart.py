@@ -61,5 +61,6 @@ def bars(collected: Collected) -> np.ndarray | None:
 
 
 def is_floor_of(floor: Row, row: Row) -> bool:
-    """Whether a floor belongs to a row: the same number of codes, and the same latent or no latent."""
-    return floor.codes == row.codes and floor.latent in (row.latent, "-")
+    """Whether a floor belongs to a row: the same number of codes, the same latent or no latent, and of its methods."""
+    same_codes = floor.codes == row.codes and floor.latent in (row.latent, "-")
+    return same_codes and (not floor.of or row.method in floor.of)

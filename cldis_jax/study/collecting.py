@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 
 from cldis_jax.evaluation import tables
+from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study import intervals, records
 from cldis_jax.study.cells import LATER_METRICS, Cell, Table, dataset_at, resolve
 from cldis_jax.study.records import Record
 
 AS_RUN = "The cells were run with the configs in cells.jsonl, which are not those of this version."
-FLOORS = {"untrained": "untrained encoder", "random_directions": "random directions"}
-CODE_FLOORS = {  # these depend on the number of codes alone
+FLOORS = {
+    "untrained": "untrained encoder",
+    "random_directions": "random directions",
     "random_mix": "random mix of the labels",
     "pixels_pca": "PCA of the pixels",
     "pixels_projection": "random projection of the pixels",
 }
+Floor = tuple[str, int, str, str]  # what, number of codes, latent, and whose it is
+CODE_FLOORS = ("random_mix", "pixels_pca", "pixels_projection")  # these depend on the number of codes alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Row:
     seeds: str = ""  # ours: how many cells are done, and the status of the others
     source: str = "this study"
     codes: int | None = None  # size of the latent; a floor belongs to rows of the same size
+    of: tuple[str, ...] = ()  # the methods that a floor belongs to; empty: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +84,9 @@ def collect(table: Table, out: pathlib.Path, as_run: bool = False) -> Collected:
     Args:
       as_run: take every record with the config that it was run with, and leave out the cells without a record. So a
         study stays readable when the configs have moved on.
+
+    Raises:
+      UserError: with `as_run`, the runs of one method have different configs.
     """
     found = records.read(out)
     if as_run:
@@ -104,11 +112,15 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
     for cell in cells:
         by_method.setdefault(cell.method, []).append(cell)
     ours: list[Row] = []
-    floors: dict[tuple[str, int, str], dict[str, list[float]]] = {}  # (what, codes, latent): values by "metric/name"
+    floors: dict[Floor, dict[str, list[float]]] = {}  # values by "metric/name"
+    heads: dict[str, str] = {}  # of E_sem, by method
     for group in by_method.values():
-        codes = resolve(group[0]).model.latent_dim
         statuses = [states[cell.id][0] for cell in group]
         done = {str(c.seed): found[c.id] for c, status in zip(group, statuses) if status == "done"}
+        records.check_one_config(list(done.values()))
+        config = next(iter(done.values()))["config"] if done else config_to_json(resolve(group[0]))
+        codes = config["model"]["latent_dim"]
+        heads[group[0].label] = config["model"].get("encoder_head", "mean")
         for latent in group[0].latents:
             values: dict[str, dict[str, float]] = {}
             for seed, record in done.items():
@@ -116,18 +128,34 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
                     values.setdefault(name, {})[seed] = score["mean"]
                     for kind, floor in score.get("floors", {}).items():
                         of_codes = kind in CODE_FLOORS
-                        key = (CODE_FLOORS[kind], codes, "-") if of_codes else (FLOORS[kind], codes, latent)
+                        whose = "" if of_codes else _whose(kind, latent, group[0].label, heads)
+                        key = (FLOORS[kind], codes, "-" if of_codes else latent, whose)
                         floors.setdefault(key, {}).setdefault(name, []).append(floor)
             scores = {name: summarise(seen) for name, seen in values.items()}
             ours.append(Row("ours", group[0].label, latent, scores, _seeds(statuses), codes=codes))
-    below = []
-    for (what, codes, latent), values in sorted(floors.items()):
-        scores = {name: Score(float(np.mean(seen))) for name, seen in values.items()}
-        below.append(Row("floor", f"floor: {what}, {codes} codes", latent, scores, codes=codes))
+    below = _floors(floors, heads)
     differences = tuple(filter(None, (_difference(ours[0], other) for other in ours[1:])))
     return Section(
         dataset, dataset_at(dataset, table.scale).label, (*ours, *below, *_published(dataset, table)), differences
     )
+
+
+def _floors(found: dict[Floor, dict[str, list[float]]], heads: dict[str, str]) -> list[Row]:
+    rows = []
+    for (what, codes, latent, whose), values in sorted(found.items()):
+        scores = {name: Score(float(np.mean(seen))) for name, seen in values.items()}
+        of = tuple(method for method in heads if whose in (method, f"head {heads[method]}"))
+        several = sum(other[:3] == (what, codes, latent) for other in found) > 1
+        label = f"floor: {what}, {codes} codes" + (f", {whose}" if several else "")
+        rows.append(Row("floor", label, latent, scores, codes=codes, of=of))
+    return rows
+
+
+def _whose(kind: str, latent: str, method: str, heads: dict[str, str]) -> str:
+    """What a floor depends on, beside the size and the latent: the head of E_sem, or the trained model."""
+    if kind == "random_directions":
+        return method
+    return f"head {heads[method]}" if latent == "z_sem" else ""
 
 
 def _difference(first: Row, other: Row) -> Row | None:
@@ -187,5 +215,6 @@ def _facts(cell: Cell, state: tuple[str, str], record: Record | None) -> dict[st
         "training_seconds": record.get("training_seconds") or None,
         "evaluation_seconds": sum(record.get("evaluation_seconds", {}).values()) or None,
         "commit": record.get("commit", ""),
+        "evaluation_commits": list(dict.fromkeys(record.get("evaluation_commits", {}).values())),
         "machine": record.get("machine", {}),
     }

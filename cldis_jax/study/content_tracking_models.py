@@ -56,33 +56,41 @@ def read(path: str) -> dict[str, Any]:
 def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
     """Spearman's correlation of content tracking with each supervised score, its p-value and its 95 % interval.
 
-    The interval is a bootstrap over the models, by percentiles.
+    The interval is a bootstrap over the models, by percentiles. Resamples in which all models score the same have no
+    ranks, and are left out. A supervised score that is the same for all models is left out, too.
 
     Raises:
       UserError: too few models, or no supervised score that all of them have.
     """
     if len(models) < LEAST:
         raise UserError(f"--evaluations: a rank correlation needs at least {LEAST} models, got {len(models)}")
-    labels = [label for label in (*SUPERVISED, AVERAGE) if all(label in model for model in models)]
+    common = [label for label in (*SUPERVISED, AVERAGE) if all(label in model for model in models)]
+    labels = [label for label in common if len({model[label] for model in models}) > 1]
     if not labels:
-        raise UserError(f"--evaluations: no score of {', '.join(SUPERVISED)} is in every file")
+        raise UserError(f"--evaluations: no score of {', '.join(SUPERVISED)} is in every file and differs between them")
     scores = [model["score"] for model in models]
     found = {}
     for label in labels:
         pairs = scores, [model[label] for model in models]
         rank = spearmanr(*pairs)
-        interval = bootstrap(
+        resampled = bootstrap(
             pairs,
-            lambda a, b: spearmanr(a, b).statistic,
+            _spearman,
             paired=True,
             vectorized=False,
             n_resamples=NUM_RESAMPLES,
             method="percentile",
             rng=np.random.default_rng(0),
-        ).confidence_interval
-        ends = {"low": float(interval.low), "high": float(interval.high)}
+        ).bootstrap_distribution
+        low, high = np.nanpercentile(resampled, (2.5, 97.5))
+        ends = {"low": float(low), "high": float(high)}
         found[label] = {"spearman": float(rank.statistic), "p": float(rank.pvalue), **ends}
     return found
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's correlation; NaN where one of the two is constant."""
+    return np.nan if np.ptp(a) == 0 or np.ptp(b) == 0 else spearmanr(a, b).statistic
 
 
 def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.ndarray:

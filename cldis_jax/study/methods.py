@@ -71,7 +71,11 @@ def vae_alone(scale: str, beta: float | None = None) -> Method:
 
 
 def vae_annealed(scale: str, steps: int) -> Method:
-    """The VAE alone with a C that rises over time (Burgess et al. 2018), with the beta that was best on scenes."""
+    """The VAE alone with a C that rises over time, with the beta that was best on scenes.
+
+    The idea is that of Burgess et al. 2018. Their penalty is gamma |KL - C| with C from 0; here it is the hinge of
+    CL-Dis, with C from `feedback.lead_capacity`.
+    """
     area = 4 if scale == "full" else 1  # beta was chosen at 32 px; the sum over pixels grows with the image
     alone = {"diffusion.weight": 0.0, "distillation.weight": 0.0, "feedback.swap_probability": 0.0}
     chosen = {

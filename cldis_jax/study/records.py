@@ -81,7 +81,20 @@ def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
         found = flatten(upgrade(recorded))
     except UserError as error:  # the run used an option that no longer exists
         return [str(error)]
-    asked = flatten(config_to_json(resolve(cell)))
+    return _differences(flatten(config_to_json(resolve(cell))), found)
+
+
+def check_one_config(found: list[Record]) -> None:
+    """Raise UserError if the records are runs of several configs, which may differ in their seeds alone."""
+    configs = [flatten(record["config"]) | {"train.seed": 0} for record in found]
+    for config, record in zip(configs, found):
+        if changed := _differences(configs[0], config):
+            raise UserError(
+                f"{record['cell']} was run with another config than {found[0]['cell']}: {'; '.join(changed)}"
+            )
+
+
+def _differences(asked: dict[str, Any], found: dict[str, Any]) -> list[str]:
     groups = [names for (name, value), names in UNREAD.items() if asked.get(name) == found.get(name) == value]
     unread = tuple(itertools.chain.from_iterable(groups))
     return [

@@ -140,9 +140,11 @@ def failures(collected: Collected) -> list[str]:
 def _origin(collected: Collected) -> list[str]:
     """The commits and machines of the numbers."""
     done = [cell for cell in collected.cells if cell["status"] == "done"]
-    commits = dict.fromkeys(cell["commit"] for cell in done if cell["commit"])
+    commits = dict.fromkeys(commit for cell in done for commit in cell["commit"].split(", ") if commit)
+    later = dict.fromkeys(commit for cell in done for commit in cell["evaluation_commits"] if commit not in commits)
     machines = dict.fromkeys(f"{cell['machine']['cpu']}, {cell['machine']['cores']} cores" for cell in done)
-    return [f"commit {commit}" for commit in commits] + [f"machine: {machine}" for machine in machines]
+    scored = [f"scored at commit {commit}" for commit in later]
+    return [f"commit {commit}" for commit in commits] + scored + [f"machine: {machine}" for machine in machines]
 
 
 def _times(collected: Collected) -> list[tuple[str, ...]]:

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import data
 from cldis_jax.runtime import report
+from cldis_jax.runtime.checkpoint import has_checkpoint
 from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study.cells import Cell, resolve
 from cldis_jax.study.children import CHECKOUT, CONFIGS, CellError, Children
@@ -70,10 +71,11 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, no_data: str 
             "status": "unfinished",
             "error": "",
             "commands": [shlex.join(command) for command in commands(cell, folder)],
-            "commit": before.get("commit", ""),  # of the training, as is `machine`
+            "commit": before.get("commit", ""),  # of the training, as is `machine`; several if it went on with another
             "machine": before.get("machine", {}),
             "training_seconds": before.get("training_seconds", 0),
             "evaluation_seconds": before.get("evaluation_seconds", {}),
+            "evaluation_commits": before.get("evaluation_commits", {}),
             "scores": {},
             "config": config_to_json(resolve(cell)),
         }
@@ -95,7 +97,9 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, no_data: str 
 def _train(cell: Cell, folder: pathlib.Path, children: Children, record: dict[str, Any]) -> None:
     if _trained(cell, folder):
         return
-    record |= {"commit": commit(), "machine": machine()}
+    before = record["commit"].split(", ") if has_checkpoint(folder / "run") else []
+    commits = dict.fromkeys([*filter(None, before), commit()])
+    record |= {"commit": ", ".join(commits), "machine": machine()}
     before, start = record["training_seconds"], time.perf_counter()
     try:
         children.run(training_command(cell, folder, CONFIGS), folder / "log.txt")
@@ -121,6 +125,7 @@ def _evaluate(cell: Cell, folder: pathlib.Path, children: Children, record: dict
             start = time.perf_counter()
             children.run(evaluation_command(cell, latent, folder), folder / "log.txt")
             record["evaluation_seconds"][latent] = round(time.perf_counter() - start, 1)
+            record["evaluation_commits"][latent] = commit()
         record["scores"][latent] = {name: score["mean"] for name, score in scores(report.read_json(path)).items()}
 
 

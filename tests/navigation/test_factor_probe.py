@@ -1,11 +1,14 @@
 """The distances of the probe against independent formulas, the factor share by hand, and the training of the probe."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
 
 from cldis_jax.data import Source
+from cldis_jax.data.published import Mpi3D
 from cldis_jax.data.scenes import Scenes
 from cldis_jax.data.sprites import Sprites
 from cldis_jax.navigation import factor_probe
@@ -54,6 +57,12 @@ def test_factor_share():
 def test_geometry():
     assert factor_probe.geometry(Scenes(16)) == ("circle", "circle", "circle", "line", "category", "line")
     assert factor_probe.geometry(Sprites(16)) == ("category", "line", "circle", "line", "line")
+    mpi3d = mock.Mock(factor_names=Mpi3D.factor_names)
+    mpi3d.name = "mpi3d_toy"
+    assert factor_probe.geometry(mpi3d) == ("category", "category", "line", "line", "category", "line", "line")
+    smallnorb = mock.Mock(factor_names=("category", "elevation", "azimuth", "lighting"))
+    smallnorb.name = "smallnorb"
+    assert factor_probe.geometry(smallnorb) == ("category", "line", "circle", "category")
 
 
 class Bars(Source):

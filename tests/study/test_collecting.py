@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.study import chart, collecting, records, rendering
 from tests.study.fabricated import changed, fabricate, make, only, row
 
@@ -114,6 +115,38 @@ def test_a_floor_is_next_to_rows_of_its_size(tmp_path):
     sizes = [r.codes for r in rows if r.kind == "floor"]
     assert sizes == [6, 10, 6, 6, 10, 10]  # sorted as numbers; one untrained encoder for each latent
     assert chart.bars(collected).shape[-1] == 3
+
+
+def test_floors_of_different_encoders_stay_apart(tmp_path):
+    table = only(make(seeds=1), "cldis_cross_attention", "cldis_paper")
+    for cell, value in zip(table.cells, (0.2, 0.1), strict=True):
+        scores = {"dci/disentanglement": 0.3}
+        fabricate(cell, tmp_path, {"z_sem": scores, "z_disen": scores}, floors={"untrained": value})
+    collected = collecting.collect(table, tmp_path)
+    floors = {
+        (r.method, r.latent): (r.scores["dci/disentanglement"].mean, r.of)
+        for r in collected.sections[0].rows
+        if r.kind == "floor"
+    }
+    ours, paper = "CL-Dis, cross-attention", "CL-Dis, preset `paper`"
+    name = "floor: untrained encoder, 10 codes"
+    assert floors[f"{name}, head flatten", "z_sem"] == (pytest.approx(0.2), (ours,))
+    assert floors[f"{name}, head mean", "z_sem"] == (pytest.approx(0.1), (paper,))
+    assert floors[name, "z_disen"] == (pytest.approx(0.15), ())
+    beside = [r.method for r in collected.sections[0].rows if chart.is_floor_of(r, row(collected, paper, "z_sem"))]
+    assert f"{name}, head mean" in beside
+    assert f"{name}, head flatten" not in beside
+
+
+def test_runs_of_other_configs_are_not_averaged(tmp_path):
+    table = only(make(seeds=2), "cldis_cross_attention")
+    for cell, prediction in zip(table.cells, ("x0", "v"), strict=True):
+        scores = {"dci/disentanglement": 0.3}
+        fabricate(changed(cell, diffusion__prediction=prediction), tmp_path, {"z_sem": scores, "z_disen": scores})
+    with pytest.raises(
+        UserError, match=r"seed1 was run with another config than .*seed0: diffusion.prediction=v, not x0"
+    ):
+        collecting.collect(table, tmp_path, as_run=True)
 
 
 def test_cells_from_lines_and_from_folders_make_one_table(tmp_path):

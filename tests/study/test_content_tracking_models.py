@@ -57,6 +57,15 @@ def test_the_interval_covers_a_known_correlation(tmp_path):
     assert 0.1 < found["high"] - found["low"] < 0.4
 
 
+def test_few_models_and_ties_have_an_interval():
+    scores = [{"score": i / 4, "DCI": value} for i, value in enumerate((0.1, 0.1, 0.5, 0.6))]
+    found = study.correlate(scores)["DCI"]
+    assert found["spearman"] == pytest.approx(0.9486833)
+    assert -1 <= found["low"] < found["spearman"] <= found["high"] <= 1
+    constant = [model | {"MIG": 0.2} for model in scores]
+    assert study.correlate(constant).keys() == {"DCI"}
+
+
 def test_missing_metrics_and_models_are_named(tmp_path):
     path = tmp_path / "evaluate.json"
     path.write_text(json.dumps({"mig": {"mig": {"mean": 0.1}}, "settings": {}}))

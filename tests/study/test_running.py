@@ -44,6 +44,11 @@ def test_earlier_results_stay_until_the_cell_is_trained_again(tmp_path, monkeypa
     assert record["commit"] == running.commit()
     assert " --config=configs/scenes.py:cpu " in record["commands"][0]
 
+    (folder / "run" / "checkpoints" / "100").mkdir(parents=True)  # of another version, from which the run would go on
+    report.write_json(folder / "cell.json", record | {"commit": "abc"})
+    assert running.run_cell(changed(cell, train__steps=cell.steps + 1), folder, running.Children()) == "failed"
+    assert report.read_json(folder / "cell.json")["commit"] == f"abc, {running.commit()}"
+
 
 def test_a_run_beyond_its_steps_fails(tmp_path, monkeypatch):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
