@@ -39,7 +39,7 @@ NUM_STEPS = flags.DEFINE_integer(
 )
 ENCODE_STEPS = flags.DEFINE_integer("encode_steps", 250, "DDIM steps of encoding [Diff-AE: 250]", lower_bound=1)
 X_T = flags.DEFINE_enum("x_T", "inferred", ["inferred", "random"], "x_T of --traverse and --set")
-SEED = flags.DEFINE_integer("seed", 0, "seed of random x_T")
+SEED = flags.DEFINE_integer("seed", 0, "seed of random x_T", lower_bound=0)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from cldis_jax.data import files
 from cldis_jax.explorer import serving, static_page
 from cldis_jax.explorer.model import NUM_SHOWN, explored
 from cldis_jax.navigation.results import Directions
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.runtime.files import check_writable
 
 WORKDIR = cli.define_model()
@@ -34,6 +35,10 @@ HOST = flags.DEFINE_string("host", serving.LOOPBACK, "addresses to serve; 0.0.0.
 
 def main() -> None:
     cli.require(WORKDIR)
+    useless = (COMPARE, PORT, HOST) if EXPORT.value else (NUM_IMAGES, NUM_STEPS, NOTE)
+    for flag in useless:
+        if flag.present:
+            raise UserError(f"--{flag.name} does nothing {'with' if EXPORT.value else 'without'} --export")
     if EXPORT.value:
         check_writable(EXPORT.value)
     images = files.find(IMAGES.value) if IMAGES.value else []
@@ -48,7 +53,10 @@ def main() -> None:
         size = static_page.write(EXPORT.value, first, num_steps=NUM_STEPS.value, note=NOTE.value)
         print(f"{EXPORT.value}: {size / 1e6:.1f} MB, one file, to open in any browser")
         return
-    second = explored(api.load(COMPARE.value)) if COMPARE.value else None
+    second = None
+    if COMPARE.value:
+        other = api.load(COMPARE.value, data_path=flags.FLAGS.data_path, data_dir=flags.FLAGS.data_dir)
+        second = explored(other, axes=api.axes(other, LATENT.value or other.main_latent))
     serving.serve(first, second, host=HOST.value, port=PORT.value)
 
 

@@ -17,7 +17,9 @@ HIDDEN = flags.DEFINE_integer("hidden", None, "width of the MLP (default 256; fo
 STEPS = flags.DEFINE_integer("steps", None, "optimiser steps (default 3,000; for z of 128 or more: 400,000)")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "codes a step (default 256)")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "of AdamW (default 1e-3; for z of 128 or more: 1e-4)")
-SEED = flags.DEFINE_integer("seed", 0, "seed of the choice of images, the initial weights and the training")
+SEED = flags.DEFINE_integer(
+    "seed", 0, "seed of the choice of images, the initial weights and the training", lower_bound=0
+)
 
 
 def main() -> None:

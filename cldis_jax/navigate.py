@@ -31,7 +31,7 @@ MAX_SHIFT = flags.DEFINE_float("max_shift", DEFAULT.max_shift, "largest |shift|;
 LEARNING_RATE = flags.DEFINE_float("learning_rate", DEFAULT.learning_rate, "of the reconstructor (Adam)")
 DIRECTIONS_RATE = flags.DEFINE_float("directions_learning_rate", DEFAULT.directions_learning_rate, "of A (Adam)")
 NUM_CODES = flags.DEFINE_integer("num_codes", DEFAULT.num_codes, "training images whose codes are moved")
-SEED = flags.DEFINE_integer("seed", 0, "random seed")
+SEED = flags.DEFINE_integer("seed", 0, "random seed", lower_bound=0)
 EVAL_BATCHES = flags.DEFINE_integer("eval_batches", 100, "batches of fresh pairs for the accuracy", lower_bound=1)
 PROBE_STEPS = flags.DEFINE_integer(
     "probe_steps", factor_probe.STEPS, "training steps of the factor probe (sets with factors)", lower_bound=1

@@ -21,7 +21,7 @@ NUM_STEPS = flags.DEFINE_integer(
     "num_steps", None, "DDIM steps of the images (default: the config's decode_steps)", lower_bound=1
 )
 LATENT_STEPS = flags.DEFINE_integer("latent_steps", 200, "DDIM steps of the latent prior [Diff-AE: 200]", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "seed of z and x_T")
+SEED = flags.DEFINE_integer("seed", 0, "seed of z and x_T", lower_bound=0)
 INDIVIDUAL = flags.DEFINE_bool("individual", False, "also write each image as a PNG of its own size")
 
 
@@ -52,6 +52,8 @@ def main() -> None:
         file = folder / f"{name}.png"
         visualize.save_png(file, picture(images, f"z from the {name} prior, step {bundle.step}"))
         if INDIVIDUAL.value:
+            for earlier in (folder / name).glob("[0-9]*.png"):
+                earlier.unlink()
             for i, image in enumerate(visualize.to_uint8(images)):
                 visualize.save_png(folder / name / f"{i:05d}.png", image)
         results["files"][name] = str(file)

@@ -124,7 +124,11 @@ def main() -> None:
         raise UserError(f"--out={OUT.value} must be a folder of this machine, or one that machines share")
     index, count = shard()
     table = cells.make_table(TABLE.value, SCALE.value, options())
-    chosen = cells.shard(tuple(cell for cell in table.cells if re.search(ONLY.value, cell.id)), index, count)
+    try:
+        named = tuple(cell for cell in table.cells if re.search(ONLY.value, cell.id))
+    except re.error as error:
+        raise UserError(f"--only={ONLY.value!r} is no regular expression: {error}") from None
+    chosen = cells.shard(named, index, count)
     if not chosen and count == 1:
         raise UserError(f"--only={ONLY.value!r} matches the id of no cell; an id is {table.cells[0].id}")
     out = pathlib.Path(OUT.value).expanduser().absolute()

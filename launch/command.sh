@@ -30,6 +30,7 @@ require() {
 absolute() {
   case $1 in
     /* | *://*) echo "$1" ;;
+    \~ | \~/*) echo "$HOME${1#\~}" ;; # bash does not expand it inside --workdir=~/runs
     *) echo "$caller_dir/$1" ;;
   esac
 }

@@ -238,6 +238,8 @@ def test_an_input_is_never_replaced(photos):
     assert (photos / "grey.png").read_bytes() == before
     with pytest.raises(image_files.ImageFileError, match="is a file"):
         image_files.Outputs(str(photos / "grey.png"), [])
+    with pytest.raises(image_files.ImageFileError, match="gs://bucket/edited is not a folder of this machine"):
+        image_files.Outputs("gs://bucket/edited", [])
 
 
 def test_edits_without_flags(untrained_workdir, photos, tmp_path):

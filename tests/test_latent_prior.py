@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from cldis_jax import api
+from cldis_jax import api, data
+from cldis_jax.data import scenes
 from cldis_jax.models import pixels
 from cldis_jax.prior import method as prior_method
 from cldis_jax.prior import store
@@ -98,23 +99,22 @@ def bundle_config(bundle, steps):
 
 
 def test_codes_are_the_encoders_on_training_images(bundle):
-    from cldis_jax import data
-
-    codes = prior_training.training_codes(bundle, 70, seed=0)
-    assert codes.shape == (70, 10)
     source = data.make_source(bundle.config.data)
+    codes = prior_training.training_codes(bundle, source, 70, seed=0)
+    assert codes.shape == (70, 10)
     training, _ = data.split(len(source), bundle.config.data.holdout)
     chosen = np.sort(np.random.default_rng(0).choice(training, 70, replace=False))
     images = pixels.to_unit_range(jnp.asarray(source.fetch(chosen[66:])))
     np.testing.assert_allclose(codes[66:], bundle.encode(images), atol=1e-5)
-    assert np.abs(codes - prior_training.training_codes(bundle, 70, seed=1)).max() > 0
+    assert np.abs(codes - prior_training.training_codes(bundle, source, 70, seed=1)).max() > 0
 
 
 def test_codes_of_other_images_come_with_a_note(bundle, capsys):
+    source = data.make_source(bundle.config.data)
     other = dataclasses.replace(bundle, trained_on={"num_images": 480_000, "names_sha256": "another"})
-    prior_training.training_codes(other, 2, seed=0)
+    prior_training.training_codes(other, source, 2, seed=0)
     assert "note: the model was trained on other images: scenes has 480000 images of other" in capsys.readouterr().out
-    prior_training.training_codes(bundle, 2, seed=0)
+    prior_training.training_codes(bundle, source, 2, seed=0)
     assert capsys.readouterr().out == ""
 
 
@@ -139,6 +139,14 @@ def test_a_prior_of_another_config_is_refused(bundle, tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match=r"model\.hidden_dim: 64 in the workdir, 32 asked for"):
         prior_training.fit(str(tmp_path), bundle, other)
     assert store.load(str(tmp_path)).config.model.hidden_dim == 64
+
+
+def test_a_prior_of_other_images_is_refused(bundle, tmp_path, monkeypatch):
+    prior_training.fit(str(tmp_path), bundle, bundle_config(bundle, 100))
+    monkeypatch.setattr(scenes.Scenes, "digest", "5e" * 32)
+    with pytest.raises(data.DataError, match="holds a prior of other images: scenes has 480000 images of other names"):
+        prior_training.fit(str(tmp_path), bundle, bundle_config(bundle, 200))
+    assert len(list((tmp_path / "latent_prior").glob("codes_*.npy"))) == 2
 
 
 def test_a_prior_is_trained_without_flags(bundle, tmp_path):

@@ -53,6 +53,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
     ("flags", "message"),
     [
         (["--table=main", "--out=o", "--only=magic"], "--only='magic' matches the id of no cell"),
+        (["--table=main", "--out=o", "--only=["], r"--only='\[' is no regular expression"),
         ([], "--table is required"),
         (["--table=main"], "--out is required"),
         (["--table=main", "--out=gs://bucket"], "must be a folder of this machine"),

@@ -119,6 +119,8 @@ class Outputs:
     """Writes pictures to a folder. A picture that would replace an input is an ImageFileError."""
 
     def __init__(self, folder: str, inputs: Sequence[Path]):
+        if "://" in folder:
+            raise ImageFileError(f"{folder} is not a folder of this machine; give one, and copy it afterwards")
         self.folder = Path(folder).expanduser()
         if self.folder.exists() and not self.folder.is_dir():
             raise ImageFileError(f"{folder} is a file; give a folder for the pictures")

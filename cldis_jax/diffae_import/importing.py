@@ -1,12 +1,12 @@
 """From a Lightning checkpoint of the reference implementation to a workdir: networks, moments of z, prior."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from cldis_jax import models
@@ -86,7 +86,8 @@ def check_config(config: ConfigDict) -> None:
 
 def check_workdir(workdir: str) -> None:
     """Raise UserError unless the workdir is an empty folder or does not exist."""
-    if os.path.exists(workdir) and not (os.path.isdir(workdir) and not os.listdir(workdir)):
+    folder = epath.Path(workdir)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--workdir={workdir} is not an empty folder; choose a new one, nothing was written")
 
 
@@ -242,6 +243,6 @@ def import_checkpoint(config: ConfigDict, path: str, workdir: str, net: str, lat
         "used": {names[name]: leaf for name, leaf in used.items()},
         "unused": {names[name]: reason for name, reason in unused_keys(state_dict, net, set(used)).items()},
     }
-    report.write_json(os.path.join(workdir, "config.json"), config_to_json(config))
-    report.write_json(os.path.join(workdir, "import_diffae.json"), results)
+    report.write_json(epath.Path(workdir) / "config.json", config_to_json(config))
+    report.write_json(epath.Path(workdir) / "import_diffae.json", results)
     return results

@@ -117,9 +117,5 @@ def copy(path, target) -> None:
 
 def text(results: dict[str, Any]) -> str:
     """The scores as plain-text tables, with their notes."""
-    header, lines = tables.cells(results)
-    parts = [report.table(lines, header)]
-    if "reconstruction" in results and "reconstruction" not in tables.errors(results):
-        header, lines = tables.table_2(results["reconstruction"])
-        parts.append("\n" + report.table(lines, header))
-    return "\n".join([*parts, "", *tables.notes(results)])
+    parts = [f"{title}\n{report.table(lines, header)}\n".lstrip() for title, header, lines in tables.each(results)]
+    return "\n".join([*parts, *tables.notes(results)])

@@ -112,6 +112,15 @@ def table_2(scores: dict[str, Any]) -> tuple[Row, list[Row]]:
     return ("metric", "model", *(column or "-" for column in columns)), lines
 
 
+def each(results: dict[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
+    """(title, header, rows) of each table of an evaluation that has rows: scores, without a title; reconstruction."""
+    header, lines = cells(results)
+    if lines:
+        yield "", header, lines
+    if "reconstruction" in results and "reconstruction" not in errors(results):
+        yield "Reconstruction; published rows: FFHQ-128 model on CelebA-HQ", *table_2(results["reconstruction"])
+
+
 def markdown(header: Row, lines: list[Row]) -> str:
     body = [header, ("---",) * len(header), *lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in body)
@@ -119,10 +128,10 @@ def markdown(header: Row, lines: list[Row]) -> str:
 
 def to_markdown(results: dict[str, Any], settings: dict[str, Any]) -> str:
     """All of an evaluation: scores, reconstruction's table, published numbers of this data set, notes, settings."""
-    parts = [f"# {settings['latent']} of step {settings['step']} on {settings['data']}\n", markdown(*cells(results))]
-    if "reconstruction" in results and "reconstruction" not in errors(results):
-        parts.append("## Reconstruction\n\nThe published rows: FFHQ-128 model on CelebA-HQ.\n")
-        parts.append(markdown(*table_2(results["reconstruction"])))
+    parts = [f"# {settings['latent']} of step {settings['step']} on {settings['data']}\n"]
+    for title, header, lines in each(results):
+        parts += [f"## {title}\n"] if title else []
+        parts.append(markdown(header, lines))
     known = [row for row in published(settings["published_set"]) if row["metric"] in settings["metrics"]]
     if known:
         lines = [(row["metric"], row["method"], row["mean"], row["std"] or "-", row["source"]) for row in known]

@@ -21,7 +21,7 @@ def build(first: Explored, second: Explored, seen: gr.State) -> None:
         columns = []
         for explored in (first, second):
             with gr.Column(min_width=300):
-                gr.Markdown(f"`{explored.bundle.workdir}`, step {explored.bundle.step}")
+                gr.Markdown(f"`{explored.bundle.workdir}`, step {explored.bundle.step}, {explored.axes.latent}")
                 columns.append(gr.HTML(elem_id=f"compared-{len(columns)}"))
 
     @sentences

@@ -28,7 +28,7 @@ class Images(NamedTuple):
     names: tuple[str, ...]
     pixels: np.ndarray  # [N, H, W, C] in [-1, 1]
     files: tuple[str, ...]  # where each is on the disk; empty for an image of a data set
-    note: str = ""  # why there are none
+    note: str = ""  # why there are none, or what they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def explored(
     """
     axes = axes or api.axes(bundle, bundle.main_latent)
     images = _of_files(bundle, files[:num_images]) if files else _held_out(bundle, num_images)
-    return Explored(bundle, axes, tuple(naming.names(axes, bundle.workdir)), images, directions)
+    return Explored(bundle, axes, tuple(naming.names(axes, bundle.workdir, directions)), images, directions)
 
 
 def _of_files(bundle: api.Bundle, files: Sequence[Path]) -> Images:
@@ -140,7 +140,10 @@ def _of_files(bundle: api.Bundle, files: Sequence[Path]) -> Images:
 
 
 def _held_out(bundle: api.Bundle, num: int) -> Images:
-    """Held-out images, or training images if none are held out; none if the data are not here."""
+    """Held-out images, or training images if none are held out; none if the data are not here.
+
+    If the images here are not those of the training, nobody knows which of them were held out.
+    """
     try:
         source = data.make_source(bundle.config.data)
         parts = data.parts(source, bundle.config.data)
@@ -148,6 +151,10 @@ def _held_out(bundle: api.Bundle, num: int) -> Images:
         none = np.zeros((0, *bundle.image_shape), np.float32)
         return Images((), none, (), f"the images of this model's data are not here: {error}")
     which, indices = ("held out", parts.held_out) if len(parts.held_out) else ("training", parts.train)
+    note = ""
+    if difference := data.difference(source, bundle.trained_on):
+        which, indices = "other", np.arange(len(source))
+        note = f"The model was trained on other images: {difference}"
     chosen = data.subset(indices, num, 0)
     shown = np.asarray(pixels.to_unit_range(source.fetch(chosen)))
-    return Images(tuple(f"{which} {i}" for i in chosen), shown, ("",) * len(chosen))
+    return Images(tuple(f"{which} {i}" for i in chosen), shown, ("",) * len(chosen), note)

@@ -26,11 +26,25 @@ def results(workdir: str, name: str) -> dict[str, Any]:
         return {}
 
 
-def names(axes: Axes, workdir: str) -> list[str]:
-    """A name for each axis [K]: a factor where labels are known, else what content tracking sees change, else empty."""
-    evaluated, navigated = results(workdir, "evaluate.json"), results(workdir, "navigation/navigation.json")
+def search_folder(workdir: str, directions: str = "") -> epath.Path:
+    """The folder of the search that found `directions`, by default that of the workdir."""
+    return epath.Path(directions).parent if directions else epath.Path(workdir) / "navigation"
+
+
+def search_results(workdir: str, directions: str = "") -> dict[str, Any]:
+    """navigation.json of a search; empty if it is absent or damaged."""
+    return results(str(search_folder(workdir, directions)), "navigation.json") if workdir or directions else {}
+
+
+def names(axes: Axes, workdir: str, directions: str = "") -> list[str]:
+    """A name for each axis [K]: a factor where labels are known, else what content tracking sees change, else empty.
+
+    Args:
+      directions: the file that the axes come from, if they are directions; the results of its search are beside it.
+    """
     if axes.kind == "direction":
-        return _by_factor(factor_changes(navigated), CHANGE, len(axes.steps))
+        return _by_factor(factor_changes(search_results(workdir, directions)), CHANGE, len(axes.steps))
+    evaluated = results(workdir, "evaluate.json")
     found = [""] * len(axes.steps)
     if evaluated.get("settings", {}).get("latent", axes.latent) == axes.latent:
         kind, shares = matrix(evaluated)

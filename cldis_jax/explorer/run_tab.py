@@ -6,6 +6,7 @@ import pandas as pd
 from cldis_jax.explorer import drawing, run_files
 from cldis_jax.explorer.events import sentences
 from cldis_jax.explorer.model import Explored
+from cldis_jax.planning import description
 
 EVERY_SECONDS = 10
 WIDTHS = {"wrap": True, "column_widths": ["24%", "15%", "15%", "46%"]}
@@ -20,8 +21,9 @@ def build(explored: Explored) -> None:
         gr.Markdown("This workdir has no scalars.jsonl: its model was not trained here.")
     if run_files.pictures(workdir):
         _pictures(workdir)
-    gr.Markdown(f"**Config**: what differs from the preset `{config.preset}`")
-    headers = ["field", f"preset {config.preset}", "this model", "why"]
+    preset = description.preset_of(config)
+    gr.Markdown(f"**Config**: what differs from the preset `{preset}`")
+    headers = ["field", f"preset {preset}", "this model", "why"]
     gr.Dataframe(run_files.config_rows(config), headers=headers, interactive=False, elem_id="config", **WIDTHS)
 
 

@@ -53,10 +53,11 @@ def content(explored: Explored, num_steps: int | None = None, note: str = "") ->
     found = naming.results(bundle.workdir, "evaluate.json")
     evaluated = {metric: scores for metric, scores in found.items() if metric != "settings"}
     steps = num_steps or bundle.config.diffusion.decode_steps
+    notes = "".join(f". {text}" for text in (explored.images.note, note) if text)
     how = f"{steps} DDIM steps" if explored.axes.latent == "z_sem" else "the mean of the VAE's decoder"
     return {
         "title": epath.Path(bundle.workdir).name or "a model",
-        "facts": f"{explored.axes.latent}, step {bundle.step:,}, decoded in {how}" + (f". {note}" if note else ""),
+        "facts": f"{explored.axes.latent}, step {bundle.step:,}, decoded in {how}{notes}",
         "units": [explored.label(k) for k in order],
         "shifts": [round(float(shift), 2) for shift in SHIFTS],
         "side": bundle.image_shape[0],
@@ -82,15 +83,15 @@ def _images(explored: Explored, order: list[int], num_steps: int):
 
 
 def _scores(evaluated: dict[str, Any]) -> str:
-    """The scores with their floors as an HTML table; empty if there are none."""
-    if not evaluated:
-        return ""
-    header, lines = tables.cells(evaluated)
-    rows = [("th", header), *(("td", line) for line in lines)]
-    body = "".join(
-        f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>" for tag, cells in rows
-    )
-    return f"<table>{body}</table>"
+    """The scores with their floors as HTML tables; empty if there are none."""
+    found = []
+    for title, header, lines in tables.each(evaluated):
+        rows = [("th", header), *(("td", line) for line in lines)]
+        body = "".join(
+            f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>" for tag, cells in rows
+        )
+        found.append((f"<p>{html.escape(title)}</p>" if title else "") + f"<table>{body}</table>")
+    return "".join(found)
 
 
 def _samples(explored: Explored, num_steps: int) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from cldis_jax.explorer.editing import Visit, visit
 from cldis_jax.explorer.events import COMPUTES, needs_image, sentences
 from cldis_jax.explorer.model import Explored
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.errors import UserError
 
 MOST = 16  # units in the grid
 COLUMNS = 7
@@ -43,6 +44,8 @@ def build(explored: Explored, seen: gr.State) -> None:
         if path:
             other = visit(explored, "yours", "", explored.read(path))
         else:
+            if not explored.images.names:
+                raise UserError("choose a second image, of your own")
             row = explored.images.names.index(name) if name else 0
             other = visit(explored, name or "", "", explored.images.pixels[row : row + 1])
         return interpolation(explored, seen, other)

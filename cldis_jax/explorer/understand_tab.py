@@ -29,8 +29,10 @@ def build(explored: Explored, seen: gr.State) -> None:
     if scores:
         settings = evaluated.get("settings", {})
         gr.Markdown(f"**Scores** of {settings.get('latent', '')}, step {settings.get('step', '')}, with their floors")
-        header, lines = tables.cells(scores)
-        gr.Dataframe([list(line) for line in lines], headers=list(header), interactive=False, elem_id="scores")
+        for title, header, lines in tables.each(scores):
+            if title:
+                gr.Markdown(f"**{title}**")
+            gr.Dataframe([list(line) for line in lines], headers=list(header), interactive=False, elem_id="scores")
         if notes := tables.notes(scores):
             gr.Markdown("\n".join(f"- {note}" for note in notes))
         _matrix(explored, seen, *naming.matrix(evaluated), settings.get("latent", explored.axes.latent))
@@ -38,7 +40,7 @@ def build(explored: Explored, seen: gr.State) -> None:
         gr.Markdown(f"No scores yet: `python -m cldis_jax.evaluate --workdir={workdir}` writes them.")
     if workdir:
         _pictures(epath.Path(workdir), TRACKING)
-    _navigation(workdir)
+    _navigation(workdir, explored.directions)
 
 
 def _matrix(explored: Explored, seen: gr.State, kind: str, table: dict[str, list[float]], latent: str) -> None:
@@ -78,9 +80,8 @@ def _pictures(folder: epath.Path, captions: dict[str, str]) -> None:
                 gr.HTML(drawing.wide(drawing.bytes_uri((folder / file).read_bytes(), epath.Path(file).suffix[1:])))
 
 
-def _navigation(workdir: str) -> None:
-    folder = epath.Path(workdir) / "navigation"
-    found = naming.results(workdir, "navigation/navigation.json")
+def _navigation(workdir: str, directions: str) -> None:
+    folder, found = naming.search_folder(workdir, directions), naming.search_results(workdir, directions)
     if not found:
         gr.Markdown(f"No directions yet: `python -m cldis_jax.navigate --workdir={workdir}` finds them.")
         return

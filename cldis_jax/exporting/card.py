@@ -74,8 +74,10 @@ def text(bundle: api.Bundle, folder: epath.Path, num_parameters: dict[str, int])
         settings = results.pop("settings", {})
         parts.append(
             f"## Scores\n\nOf {settings.get('latent', '')}, step {settings.get('step', '')}; a floor is what a code "
-            f"that disentangles nothing gets.\n\n{tables.markdown(*tables.cells(results))}"
+            "that disentangles nothing gets."
         )
+        for title, header, lines in tables.each(results):
+            parts.append((f"### {title}\n\n" if title else "") + tables.markdown(header, lines))
     parameters = ", ".join(f"{name} {number:,}" for name, number in num_parameters.items())
     parts.append(
         f"## Files\n\n`model.safetensors`: the moving averages of the parameters ({parameters}) and the moments of the "

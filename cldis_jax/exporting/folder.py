@@ -15,11 +15,9 @@ from cldis_jax.runtime import exported, report
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.runtime.files import atomic
 
-RESULTS = (
-    *("evaluate.csv", "mutual_information.png", "content_tracking_changes.png", "content_tracking_similarity.png"),
-    *(f"navigation/{name}" for name in ("directions.npz", "navigation.json", "directions.png", "factors.png")),
-    "navigation/best.gif",
-)
+TRACKING = ("content_tracking_changes.png", "content_tracking_similarity.png")
+SCORES = ("evaluate.csv", "mutual_information.png", *TRACKING)
+NAVIGATION = ("directions.npz", "navigation.json", "directions.png", "factors.png", "best.gif")
 KNOWN_OF_DATA = ("num_images", "names_sha256")  # what a checkpoint holds as `data` besides the reading position
 
 
@@ -29,10 +27,12 @@ def export(bundle: api.Bundle, out: epath.PathLike) -> list[str]:
     The folder has the moving averages as safetensors, the config, the scores, the directions, the latent prior, and a
     model card. It has no optimiser state, and no path of this machine.
 
+    Scores of another step are left out, with a note.
+
     Raises:
       UserError: the folder is not empty, or can't be written.
     """
-    out, workdir = epath.Path(out), epath.Path(bundle.workdir)
+    out, workdir = epath.Path(out).resolve(), epath.Path(bundle.workdir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out={out} exists and is not an empty folder; choose another one")
     known = {name: bundle.trained_on[name] for name in KNOWN_OF_DATA if name in bundle.trained_on}
@@ -40,23 +40,27 @@ def export(bundle: api.Bundle, out: epath.PathLike) -> list[str]:
     if store.exists(bundle.workdir):
         prior = store.load(bundle.workdir)
         exported.write(store.prior_dir(str(out)), prior.config, prior.averages, prior.step, {})
-    pictures = newest_pictures(workdir)
-    for name in (*RESULTS, *pictures):
+    pictures = newest_pictures(workdir, bundle.step)
+    scores = scores_of(workdir, bundle.step)
+    navigation = [f"navigation/{name}" for name in NAVIGATION]
+    for name in (*navigation, *(SCORES if scores else ()), *pictures):
         if (workdir / name).exists():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (workdir / name).copy(out / name, overwrite=True)
-    _write_scores(workdir, out)
+    if scores:
+        _write_scores(scores, out)
     with atomic(out / "README.md", "w") as file:
         file.write(card.text(bundle, out, num_parameters(bundle)))
     return sorted(str(file.relative_to(out)) for file in _files(out))
 
 
-def newest_pictures(workdir: epath.Path) -> list[str]:
-    """The newest of each picture that the training drew, as paths from the workdir."""
+def newest_pictures(workdir: epath.Path, step: int) -> list[str]:
+    """The newest of each picture that the training drew until `step`, as paths from the workdir."""
     newest: dict[str, str] = {}
     folder = workdir / "pictures"
     for file in sorted(folder.iterdir(), key=lambda file: file.name) if folder.exists() else ():
-        if match := re.fullmatch(r"(\w+)_\d{8}\.png", file.name):
+        match = re.fullmatch(r"(\w+)_(\d{8})\.png", file.name)
+        if match and int(match[2]) <= step:
             newest[match[1]] = f"pictures/{file.name}"
     return list(newest.values())
 
@@ -69,11 +73,19 @@ def without_paths(config: ConfigDict) -> ConfigDict:
     return shared
 
 
-def _write_scores(workdir: epath.Path, out: epath.Path) -> None:
-    """Copy evaluate.json and evaluate.md, of the paths in their settings the last name."""
+def scores_of(workdir: epath.Path, step: int) -> dict[str, Any]:
+    """The content of evaluate.json; empty if it is absent, or, with a note, if it is of another step."""
     if not (workdir / "evaluate.json").exists():
-        return
+        return {}
     results = report.read_json(workdir / "evaluate.json")
+    if (scored := results.get("settings", {}).get("step", step)) != step:
+        print(f"note: evaluate.json is of step {scored}, not {step}, and is left out")
+        return {}
+    return results
+
+
+def _write_scores(results: dict[str, Any], out: epath.Path) -> None:
+    """Write evaluate.json and evaluate.md, of the paths in their settings the last name."""
     settings = {name: _last_name(value) for name, value in results.pop("settings", {}).items()}
     report.write_json(out / "evaluate.json", results | {"settings": settings})
     if {"latent", "step", "data", "metrics", "published_set"} <= settings.keys():

@@ -61,17 +61,22 @@ def table(facts: dict[str, Any]) -> str:
     return report.table(rows, ("what", "value"))
 
 
+def preset_of(config: ConfigDict) -> str:
+    """The preset that a config names; configs of the first version name none, and `paper` is closest to them."""
+    return config.get("preset", "paper")
+
+
 def differences(config: ConfigDict, against: str = "", overrides: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The fields in which a config differs from a preset: `field`, `preset` and `config` (the values), and `why`.
 
     Args:
-      against: the preset, paper or best; empty: the config's own.
+      against: the preset, paper or best; empty: that of `preset_of`.
       overrides: fields that the command line sets, with their values.
 
     Raises:
       UserError: there is no such preset.
     """
-    theirs, ours = flatten(closed_loop.make(against or config.preset)), flatten(config)
+    theirs, ours = flatten(closed_loop.make(against or preset_of(config))), flatten(config)
     overrides = overrides or {}
     return [
         {"field": name, "preset": theirs.get(name), "config": value, "why": _why(name, value, overrides)}

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax.planning.chips import Topology
 from cldis_jax.runtime import report, visualize
+from cldis_jax.runtime.errors import UserError
 
 Facts = dict[str, Any]  # of `ahead_of_time.plan`
 
@@ -15,11 +16,11 @@ def with_batch_of(config: ConfigDict, first: Topology, topology: Topology) -> Co
     """The config with as many images a chip of `topology` as it has on `first`.
 
     Raises:
-      ValueError: the batch does not divide among the chips of `first`.
+      UserError: the batch does not divide among the chips of `first`.
     """
     images, rest = divmod(config.data.batch_size, first.num_chips)
     if rest:
-        raise ValueError(
+        raise UserError(
             f"data.batch_size={config.data.batch_size} is not divisible by the {first.num_chips} chips of {first.name}"
         )
     config = config.copy_and_resolve_references()

@@ -60,13 +60,12 @@ def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0
     return results
 
 
-def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray:
-    """z_sem [N, d] of the images that the model was trained on, unflipped.
+def training_codes(bundle: api.Bundle, source: data.Source, num_images: int, seed: int) -> np.ndarray:
+    """z_sem [N, d] of the images of `source` that the model was trained on, unflipped.
 
     Args:
       num_images: the most images, a random subset drawn by `seed`; 0: all.
     """
-    source = data.make_source(bundle.config.data)
     if difference := data.difference(source, bundle.trained_on):
         print(f"note: the model was trained on other images: {difference}", flush=True)
     indices = data.parts(source, bundle.config.data).train
@@ -77,13 +76,13 @@ def training_codes(bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray
     return encode(bundle, "z_sem", source, indices)
 
 
-def stored_codes(folder: str, bundle: api.Bundle, num_images: int, seed: int) -> np.ndarray:
+def stored_codes(folder: str, bundle: api.Bundle, source: data.Source, num_images: int, seed: int) -> np.ndarray:
     """`training_codes`, kept in `folder` for the next run."""
-    file = epath.Path(folder) / f"codes_step{bundle.step}_n{num_images}_seed{seed}.npy"
+    file = epath.Path(folder) / f"codes_{source.digest[:8]}_step{bundle.step}_n{num_images}_seed{seed}.npy"
     if file.exists():
         with file.open("rb") as stream:
             return np.load(stream)
-    codes = training_codes(bundle, num_images, seed)
+    codes = training_codes(bundle, source, num_images, seed)
     with atomic(file) as stream:
         np.save(stream, codes)
     return codes
@@ -97,6 +96,7 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
 
     Raises:
       CheckpointError: the workdir holds a prior of another config.
+      DataError: it holds a prior of other images.
       LockError: another process trains there.
       NonFiniteError: the loss is not finite; the last good checkpoint is kept.
     """
@@ -108,7 +108,8 @@ def fit(workdir: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
 
 def _fit(folder: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
     checkpoint.claim(folder, config_json.config_to_json(config), "a prior")
-    codes = jnp.asarray(stored_codes(folder, bundle, config.codes.num_images, config.train.seed))
+    source = data.make_source(bundle.config.data)
+    codes = jnp.asarray(stored_codes(folder, bundle, source, config.codes.num_images, config.train.seed))
     mean, std = method.code_moments(np.asarray(codes))
     total = config.train.steps
     every = max(total // SAVES // CHUNK, 1) * CHUNK
@@ -118,6 +119,8 @@ def _fit(folder: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
         restored = checkpoints.restore(store.abstract_state(config))
         if restored is None:
             prior_state = jax.jit(functools.partial(method.create_state, config))(mean, std)
+        elif difference := data.difference(source, restored[1]):
+            raise data.DataError(f"{folder} holds a prior of other images: {difference}; delete it or restore these")
         else:
             prior_state = jax.jit(lambda s: s)(restored[0])  # arrays of Orbax may not be donated
         step, losses = int(prior_state.step), []
@@ -133,7 +136,7 @@ def _fit(folder: str, bundle: api.Bundle, config: ConfigDict) -> dict[str, Any]:
                 bar.set_postfix(L1=f"{losses[-1].mean():.4f}", refresh=False)
                 stopping = stop.reached(step // CHUNK)
                 if step % every < num_steps or step == total or stopping:
-                    checkpoints.save(step, config, prior_state.ema, prior_state, {})
+                    checkpoints.save(step, config, prior_state.ema, prior_state, data.identity(source))
                 if stopping and step < total:
                     raise SystemExit(stop.exit_code)
     done = np.concatenate(losses) if losses else None

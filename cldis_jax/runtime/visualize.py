@@ -7,10 +7,12 @@ from einops import rearrange
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
+from cldis_jax.runtime.errors import UserError
 from cldis_jax.runtime.files import atomic
 
 MIN_TILE = 64  # pixels a side; smaller images are enlarged by a whole factor
 MARGIN = 2
+WEBP_SIDE = 16_383  # the format's largest width and height
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -58,7 +60,16 @@ def save_png(path: epath.PathLike, picture: np.ndarray) -> None:
 
 
 def save_animation(path: epath.PathLike, pictures: Sequence[np.ndarray], milliseconds: int = 120) -> None:
-    """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), forwards and backwards."""
+    """Write uint8 pictures [H, W, 3] as an endless GIF or WebP (by the path's ending), forwards and backwards.
+
+    Raises:
+      UserError: they are too large for a WebP.
+    """
+    height, width, _ = pictures[0].shape
+    if max(height, width) > WEBP_SIDE and epath.Path(path).suffix == ".webp":
+        raise UserError(
+            f"{path}: {width} x {height} pixels; a WebP has at most {WEBP_SIDE} a side, a GIF may have more"
+        )
     frames = [Image.fromarray(picture) for picture in pictures]
     frames += frames[-2:0:-1]
     ending = epath.Path(path).suffix.removeprefix(".").upper()

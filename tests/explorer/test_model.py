@@ -38,6 +38,13 @@ def test_held_out_images_and_units_by_their_deviation(model):
     assert model.label(4) == "unit 4"
 
 
+def test_images_of_another_set_are_not_called_held_out(bundle):
+    other = dataclasses.replace(bundle, trained_on={"num_images": 12, "names_sha256": "another"})
+    model = explored(other, num_images=3)
+    assert all(name.startswith("other ") for name in model.images.names)
+    assert model.images.note == "The model was trained on other images: scenes has 480000 images, not 12"
+
+
 def test_own_files_and_a_file_that_is_no_image(bundle, tmp_path):
     Image.new("I;16", (30, 20), 40_000).save(tmp_path / "grey.png")
     (tmp_path / "notes.txt").write_text("no image")
@@ -114,6 +121,8 @@ def test_names(tmp_path):
     found["probe_accuracy"] = {"originals": {"wall_hue": 1.0, "scale": 1.0}}
     report.write_json(tmp_path / "navigation/navigation.json", found)
     assert naming.names(axes._replace(kind="direction"), str(tmp_path)) == ["scale", "", "wall hue"]
+    other = str(tmp_path / "other/directions.npz")  # of another search, of which nothing is known
+    assert naming.names(axes._replace(kind="direction"), str(tmp_path), other) == ["", "", ""]
     report.write_json(tmp_path / "evaluate.json", {"attributes": {"details": {"auroc": {"Smiling": [0.5, 0.9, 0.6]}}}})
     assert naming.names(axes, str(tmp_path)) == ["", "Smiling", ""]
 

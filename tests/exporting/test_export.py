@@ -1,5 +1,6 @@
 """An exported folder is the model: commands read it, training refuses it, and it names no path of this machine."""
 
+import dataclasses
 import json
 import re
 
@@ -87,6 +88,22 @@ def test_the_card(workdir, shared):
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", card)
     assert pictures == ["pictures/traversals_z_sem_00000002.png"]  # the newest
     assert all((shared / picture).exists() for picture in pictures)
+
+
+def test_what_is_of_another_step_is_left_out(workdir, tmp_path, capsys):
+    other = dataclasses.replace(api.load(str(workdir)), step=1)
+    names = export(other, tmp_path / "early")
+    assert not {"evaluate.json", "evaluate.md"} & set(names)
+    assert "pictures/traversals_z_sem_00000001.png" in names
+    assert "evaluate.json is of step 3, not 1, and is left out" in capsys.readouterr().out
+    assert "Scores" not in (tmp_path / "early/README.md").read_text()
+
+
+def test_the_card_of_the_folder_where_the_user_is(workdir, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(api.load(str(workdir)), ".")
+    assert 'load("here")' in (tmp_path / "here/README.md").read_text()
 
 
 def test_it_names_no_folder_of_this_machine(workdir, shared):

@@ -110,6 +110,11 @@ def test_gpu_machine_runs_one_process_and_quotes_its_arguments(tmp_path):
     assert ["source", "launch/setup.sh"] in lines
 
 
+def test_a_tilde_is_the_home_of_the_user(tmp_path):
+    lines = commands(launch("gpu.sh", "--dry-run", "--config=c.py", "--workdir=~/runs/x", HOME=str(tmp_path)))
+    assert f"--workdir={tmp_path}/runs/x" in lines[-1]
+
+
 def test_gpu_machine_keeps_the_callers_flags():
     lines = commands(launch("gpu.sh", "--dry-run", *RUN, XLA_FLAGS="--mine=1", JAX_COMPILATION_CACHE_DIR="/cache"))
     assert ["export", "XLA_FLAGS=--mine=1 --xla_gpu_enable_latency_hiding_scheduler=true"] in lines
