@@ -32,7 +32,8 @@ def build(explored: Explored, seen: gr.State) -> None:
         for title, header, lines in tables.each(scores):
             if title:
                 gr.Markdown(f"**{title}**")
-            gr.Dataframe([list(line) for line in lines], headers=list(header), interactive=False, elem_id="scores")
+            name = "reconstruction-scores" if title else "scores"
+            gr.Dataframe([list(line) for line in lines], headers=list(header), interactive=False, elem_id=name)
         if notes := tables.notes(scores):
             gr.Markdown("\n".join(f"- {note}" for note in notes))
         _matrix(explored, seen, *naming.matrix(evaluated), settings.get("latent", explored.axes.latent))
