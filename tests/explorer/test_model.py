@@ -193,3 +193,13 @@ def test_the_page_as_one_file(model, tmp_path, monkeypatch):
     assert page.count("</script>") == 1
     assert static_page.MARK not in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_scores_of_reconstructions_have_a_table_of_their_own():
+    results = {"reconstruction": {"mse, inferred x_T, T = 10": {"mean": 0.25, "std": None}}}
+    text = static_page._scores(results)
+    assert text.count("<table>") == 1
+    assert "<td>ours, inferred x_T</td><td>0.25</td>" in text
+    both = static_page._scores(results | {"mig": {"mig": {"mean": 0.5, "std": 0.1, "floors": {"untrained": 0.2}}}})
+    assert both.count("<table>") == 2
+    assert static_page._scores({}) == ""
