@@ -116,6 +116,16 @@ def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
     assert records.changed_fields(loop, record) == ["the stored config has vae.retired=3"]
 
 
+@pytest.mark.parametrize("study", ["cpu", "long", "long_x0"])
+def test_a_committed_cell_names_no_folder_of_a_machine(study):
+    for record in records.read(STUDIES / study).values():
+        for command in record["commands"]:
+            program, *_, flags = command.partition(" -m cldis_jax.")
+            assert program == "python"
+            assert " --workdir=cells/" in flags
+        assert all(found["settings"]["workdir"].startswith("cells/") for found in record["results"].values())
+
+
 def test_a_committed_cell_keeps_its_complete_config():
     """Today's configs differ. A table of the cells as they were run does not depend on them."""
     fields = {name for name in flatten(config_of(make().cells[0])) if not is_free(name)}
