@@ -16,6 +16,7 @@ from absl import flags
 from cldis_jax import cli
 from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import in_bucket
 from cldis_jax.study import cells, chart, children, collecting, records, rendering, running
 
 TABLE = flags.DEFINE_enum("table", None, list(cells.SEEDS), "table to make")
@@ -120,7 +121,7 @@ def write(table: cells.Table, out: pathlib.Path) -> None:
 def main() -> None:
     for flag in (TABLE, OUT):
         cli.require(flag)
-    if "://" in OUT.value:
+    if in_bucket(OUT.value):
         raise UserError(f"--out={OUT.value} must be a folder of this machine, or one that machines share")
     index, count = shard()
     table = cells.make_table(TABLE.value, SCALE.value, options())

@@ -10,8 +10,8 @@ The argument is `SIZE` or `SIZE,PRESET`; the defaults are `full` and `best`:
     cpu64  64 px and a small network of two levels, 6,000 steps; one CPU core, forty minutes
     tiny   16 px, 60 steps; a smoke test, under a minute
 
-`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies). At each size `paper` has
-the same networks, batch, steps and learning rate as `best`, and the method of `closed_loop.paper()`.
+`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies). At each size `paper` has the same networks,
+batch, steps and learning rate as `best`, and the method of `closed_loop.paper()`.
 """
 
 import dataclasses
@@ -161,8 +161,7 @@ def listen_2_000(config: ConfigDict) -> None:
     config.distillation.listen_steps = 2_000
 
 
-def listen_and_swap_2_000(config: ConfigDict) -> None:
-    config.distillation.listen_steps = 2_000
+def swap_2_000(config: ConfigDict) -> None:
     config.feedback.swap_steps = 2_000  # by then floor and wall have one unit each
 
 
@@ -190,7 +189,7 @@ class Size:
 SIZES = {
     "full": Size((one_gpu,), ()),
     "long": Size((small_network, steps_18_000), (penalties_of_32_pixels, listen_4_000)),
-    "cpu": Size((small_network, steps_6_000), (penalties_of_32_pixels, short_run, listen_and_swap_2_000)),
+    "cpu": Size((small_network, steps_6_000), (penalties_of_32_pixels, short_run, listen_2_000, swap_2_000)),
     "cpu64": Size((small_network_of_two_levels, steps_6_000), (photographs_of_64_pixels, listen_2_000)),
     "tiny": Size((tiny_network, steps_60), (penalties_of_32_pixels, short_run, smoke_test)),
 }

@@ -14,6 +14,7 @@ from PIL import Image
 from cldis_jax.data import images, listing
 from cldis_jax.runtime import visualize
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.runtime.files import in_bucket
 
 CELEBA_SIZE = (178, 218)  # width, height; images of other sizes get the centre crop
 
@@ -119,7 +120,7 @@ class Outputs:
     """Writes pictures to a folder. A picture that would replace an input is an ImageFileError."""
 
     def __init__(self, folder: str, inputs: Sequence[Path]):
-        if "://" in folder:
+        if in_bucket(folder):
             raise ImageFileError(f"{folder} is not a folder of this machine; give one, and copy it afterwards")
         self.folder = Path(folder).expanduser()
         if self.folder.exists() and not self.folder.is_dir():
