@@ -34,6 +34,7 @@ AT_LEAST = {
     "vae.beta_min": 0,
     "distillation.weight": 0,
     "distillation.listen_steps": 0,
+    "distillation.listen_weight": 0,
     "feedback.swap_steps": 0,
     "feedback.lead_capacity": 0,
     "feedback.max_capacity": 0,

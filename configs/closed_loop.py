@@ -46,6 +46,7 @@ def best() -> ConfigDict:
     config.distillation.weight = 3e-4
     config.distillation.weigh_units = True
     config.distillation.listen_steps = 30_000
+    config.distillation.listen_weight = 1e-2
     config.feedback.mode = "gain"
     config.feedback.lead_capacity = 2.0
     config.feedback.max_capacity = 14.0
@@ -120,6 +121,7 @@ REASONS = {
     "distillation.weigh_units=False": "the plain KL, with equal weights",
     "distillation.listen_steps=0": "the simplest form: every loss acts from the first step on",
     "distillation.listen_steps": "without it z_sem encodes factors in other units, before z_disen encodes them",
+    "distillation.listen_weight": "with less, Adam's first steps of L_diff are too long for E_sem",
     "feedback.mode": "C follows the contribution of z to the denoiser, which closes the loop through z",
     "feedback.mode=progress": "the simplest reading of the paper: C follows the information that the denoiser recovers",
     "feedback.mode=fixed": "beta-VAE alone: there is no feedback",

@@ -77,6 +77,7 @@ def get_config() -> ConfigDict:
     config.distillation.sigma_floor = 0.1  # kl: the variance is sigma^2 + sigma_floor^2
     config.distillation.weigh_units = False  # kl, mse: weight of a unit = the teacher's KL, at most 1 nat [choice]
     config.distillation.listen_steps = 0  # in the first listen_steps steps only L_dt trains z_sem [choice: 0]
+    config.distillation.listen_weight = 1e-3  # lambda_dt in those steps
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()

@@ -69,7 +69,7 @@ def closed_loop_loss(
 
     # 2. L_dt: z_sem mimics the distribution of z_disen.
     L_dt = distillation_loss(config, z_sem, q)
-    lambda_dt = distillation_weight(config, q)
+    lambda_dt = distillation_weight(config, q, step)
 
     # 3. L_vae = -log p_theta(x|z) + beta |KL(q_phi(z|x) || p(z)) - C|. The diffusion side sets the capacity C.
     C = capacity_of(config, feedback, schedule, noised.t)

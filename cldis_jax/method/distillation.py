@@ -64,6 +64,17 @@ def adaptive(config: ConfigDict, q: Posterior) -> jax.Array:
 SCHEDULES: dict[str, Callable[[ConfigDict, Posterior], jax.Array]] = {"constant": constant, "adaptive": adaptive}
 
 
-def distillation_weight(config: ConfigDict, q: Posterior) -> jax.Array | float:
-    """lambda_dt []."""
-    return config.distillation.weight * SCHEDULES[config.distillation.schedule](config, q)
+def distillation_weight(config: ConfigDict, q: Posterior, step: jax.Array) -> jax.Array | float:
+    """lambda_dt [] at the optimiser step `step` [].
+
+    While z_sem listens, no other loss trains E_sem. Adam removes the size of its gradient, but keeps a memory of it:
+    listen_weight should make the gradient as large as that of L_diff later, or the first steps of L_diff are too long.
+    """
+    c = config.distillation
+    weight = jnp.where(step < c.listen_steps, c.listen_weight, c.weight) if listens(config) else c.weight
+    return weight * SCHEDULES[c.schedule](config, q)
+
+
+def listens(config: ConfigDict) -> bool:
+    """Whether L_dt alone trains E_sem in the first steps."""
+    return config.distillation.listen_steps > 0 and config.distillation.weight > 0

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from cldis_jax.method.distillation import listens
+
 
 def exchange(config: ConfigDict, z_sem: jax.Array, z_disen: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
     """The code of the denoiser [B, d]. z_disen is a sample of q_phi(z|x); both codes are [B, d]."""
     z = z_sem
-    if config.distillation.listen_steps > 0 and config.distillation.weight > 0:
+    if listens(config):
         z = listening(z, step, config.distillation.listen_steps)
     if config.feedback.swap_probability > 0:
         z = swapped(z, z_disen, step, key, config.feedback.swap_probability, config.feedback.swap_steps)

@@ -42,6 +42,8 @@ ADDED: dict[str, Any] = {
     "model.encoder_head": "mean",
     "train.wandb": "",
 }
+# Fields that earlier versions did not have -> the earlier field that did their work.
+SPLIT_FROM: dict[str, str] = {"distillation.listen_weight": "distillation.weight"}
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -92,6 +94,10 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
         section, field = _place(values, name)
         if section:
             section.setdefault(field, value)
+    for name, earlier in SPLIT_FROM.items():
+        (section, field), (origin, origin_field) = _place(values, name), _place(values, earlier)
+        if origin_field in origin:
+            section.setdefault(field, origin[origin_field])
     return values
 
 

@@ -93,8 +93,9 @@ def annealed(steps: int) -> dict[str, Any]:
 
 
 def distilled(config: ConfigDict, form: str) -> dict[str, Any]:
-    weight = config.distillation.weight * DISTILLATION_RATIOS[form]
-    overrides = {"distillation.form": form, "distillation.weight": weight}
+    ratio, c = DISTILLATION_RATIOS[form], config.distillation
+    overrides = {"distillation.form": form}
+    overrides |= {"distillation.weight": ratio * c.weight, "distillation.listen_weight": ratio * c.listen_weight}
     if form == "softmax":
         overrides["distillation.weigh_units"] = False  # softmax has no separate units
     return overrides
