@@ -110,7 +110,7 @@ def test_which_parameters_distillation_trains(config, teacher_gradient):
 
 def test_while_listening_only_L_dt_trains_E_sem(config):
     """In the first steps only L_dt trains z_sem. The denoiser always trains. Without distillation nothing changes."""
-    config.distillation.weight = 0.5
+    config.distillation.weight = config.distillation.listen_weight = 0.5
     both = run(config, step=3)[2]
     config.distillation.listen_steps = 3
     at_first, later = run(config, step=2)[2], run(config, step=3)[2]
@@ -125,6 +125,20 @@ def test_while_listening_only_L_dt_trains_E_sem(config):
     assert float(jnp.abs(at_first["unet"]["a"])) > 0
     config.distillation.weight = 0.0
     jax.tree.map(np.testing.assert_array_equal, run(config, step=2)[2], run(config, step=3)[2])
+
+
+def test_the_weight_of_L_dt_while_z_sem_listens(config):
+    config.distillation.listen_weight, config.distillation.weight = 0.9, 0.3
+    assert run(config, step=0)[1].scalars["lambda_dt"] == np.float32(0.3), "without listening it is not used"
+    config.distillation.listen_steps = 3
+    at_first, later = run(config, step=2), run(config, step=3)
+    for (value, output, _), weight in ((at_first, 0.9), (later, 0.3)):
+        s = output.scalars
+        np.testing.assert_allclose(value, s["L_diff"] + weight * s["L_dt"] + s["L_vae"], rtol=1e-5)
+        np.testing.assert_allclose(s["lambda_dt"], weight, rtol=1e-6)
+    config.distillation.weight = 0.0
+    for step in (2, 3):
+        assert run(config, step=step)[1].scalars["lambda_dt"] == 0, "there is no distillation"
 
 
 def test_adaptive_distillation_follows_the_teachers_KL(config):

@@ -73,6 +73,14 @@ def test_an_added_field_gets_the_value_that_changes_nothing(monkeypatch):
     assert config_json.upgrade({"vae": {"dropout": 0.5}})["vae"]["dropout"] == 0.5
 
 
+def test_a_run_of_before_the_weight_while_listening_had_one_weight():
+    upgraded = config_json.upgrade({"distillation": {"weight": 3e-4, "listen_steps": 4_000}})
+    assert upgraded["distillation"]["listen_weight"] == 3e-4
+    both = {"weight": 3e-4, "listen_weight": 1e-2}
+    assert config_json.upgrade({"distillation": dict(both)})["distillation"] == both
+    assert config_json.upgrade({}) == {}
+
+
 def test_checkpoints_of_an_earlier_version_give_a_config_of_this_one(tmp_path):
     def stored(values):
         workdir = str(tmp_path / str(values["vae"]["warmup_steps"]))
