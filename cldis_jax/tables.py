@@ -29,7 +29,7 @@ AS_RUN = flags.DEFINE_bool(
     "as_run", False, "with --collect: take the cells of OUT with the configs that they were run with"
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the status and the commands of every cell")
-SEEDS = flags.DEFINE_integer("seeds", None, "seeds of every method (default: the table's)", lower_bound=1)
+SEEDS = flags.DEFINE_string("seeds", "", "seeds of every method: N for 0 to N - 1, or A-B (default: the table's N)")
 STEPS = flags.DEFINE_integer("steps", None, "training steps of every method (default: the scale's)", lower_bound=1)
 DATA = flags.DEFINE_multi_string(
     "data",
@@ -62,7 +62,24 @@ def options() -> cells.Options:
                 raise UserError(f"--{flag.name}: there is no file {file}")
         if files:
             weights[flag.name] = ",".join(map(os.path.abspath, files))
-    return cells.Options(STEPS.value, SEEDS.value, data, weights)
+    return cells.Options(STEPS.value, seeds(), data, weights)
+
+
+def seeds() -> range | None:
+    """The seeds of --seeds=N or --seeds=A-B, with B among them; None without the flag.
+
+    Raises:
+      UserError: the flag is neither, or there is no seed from A to B.
+    """
+    first, dash, last = SEEDS.value.rpartition("-")
+    if not SEEDS.value:
+        return None
+    if not (last.isdecimal() and (first.isdecimal() or not dash)):
+        raise UserError(f"--seeds={SEEDS.value!r} is not a number N or a range A-B")
+    found = range(int(first), int(last) + 1) if dash else range(int(last))
+    if not found:
+        raise UserError(f"--seeds={SEEDS.value!r} has no seed")
+    return found
 
 
 def shard() -> tuple[int, int]:

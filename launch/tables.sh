@@ -9,7 +9,7 @@
 #   --gpus             job i uses GPU i of this machine alone
 #   --machines=M       number of machines that run this command with the same DIR (default 1)
 #   --machine=J        the number of this machine, 0 to M-1; the table is complete when all machines have finished
-#   --only=REGEX, --seeds=N, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
+#   --only=REGEX, --seeds=N|A-B, --steps=N, --data=NAME=PATH, --inception_weights=FILE, --lpips_weights=FILE,FILE
 #                      passed to python -m cldis_jax.tables; paths must be absolute
 #
 # The same command again runs only the missing cells.

@@ -1,6 +1,7 @@
 """The command `tables`: flags, the dry run, and two cells end to end."""
 
 import dataclasses
+import re
 import shlex
 import shutil
 
@@ -59,6 +60,10 @@ def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path):
         (["--table=main", "--out=gs://bucket"], "must be a folder of this machine"),
         (["--table=main", "--out=o", "--shard=2/2"], "--shard='2/2' is not I/N"),
         (["--table=main", "--out=o", "--shard=x"], "--shard='x' is not I/N"),
+        (["--table=main", "--out=o", "--seeds=x"], "--seeds='x' is not a number N or a range A-B"),
+        (["--table=main", "--out=o", "--seeds=-5"], "--seeds='-5' is not"),
+        (["--table=main", "--out=o", "--seeds=0"], "--seeds='0' has no seed"),
+        (["--table=main", "--out=o", "--seeds=9-5"], "--seeds='9-5' has no seed"),
         (["--table=main", "--out=o", "--data=lsun=/x"], "with a NAME of shapes3d, cars3d, mpi3d, celeba"),
         (["--table=main", "--out=o", "--data=cars3d"], "is not NAME=PATH"),
         (["--table=celeba", "--out=o", "--inception_weights=/none"], "there is no file /none"),
@@ -70,6 +75,15 @@ def test_bad_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch, run
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         run_door(*flags)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_range_of_seeds(tmp_path, run_door, capsys):
+    """The first seed has the floors, because floors do not depend on it."""
+    only_one = "--only=^scenes/diffae_adagn/"
+    run_door("--table=main", f"--out={tmp_path}", "--seeds=5-6", "--dry_run", only_one)
+    printed = capsys.readouterr().out
+    assert re.findall(r"train.seed=(\d+)", printed) == ["5", "6"]
+    assert re.findall(r"--floor_seeds=(\d+)", printed) == ["1", "0"]
 
 
 def test_collecting_updates_the_lines_and_works_from_them_alone(tmp_path, run_door):
@@ -130,6 +144,8 @@ def test_two_cells_end_to_end(tmp_path):
     assert record["training_seconds"] > 0
     assert set(record["evaluation_seconds"]) == set(record["scores"]) == {"z_sem", "z_disen"}
     assert len(record["commands"]) == 3
+    assert all(command.startswith("python -m cldis_jax.") for command in record["commands"])
+    assert all(f" --workdir=cells/{good.id}/run " in command for command in record["commands"])
     evaluate = report.read_json(good.folder(tmp_path) / "z_disen" / "evaluate.json")
     assert record["scores"]["z_disen"]["mig/mig"] == evaluate["mig"]["mig"]["mean"]
     collected = report.read_json(tmp_path / "main.json")

@@ -150,7 +150,7 @@ class Options:
     """Choices made by flags."""
 
     steps: int | None = None
-    seeds: int | None = None
+    seeds: range | None = None
     data: dict[str, str] = dataclasses.field(default_factory=dict)  # by data set
     weights: dict[str, str] = dataclasses.field(default_factory=dict)  # by flag of cldis_jax.evaluate
 
@@ -163,9 +163,9 @@ def make_table(name: str, scale: str, options: Options) -> Table:
     """
     makers = {"main": _main, "ablation": _ablation, "composition": _composition, "celeba": _celeba}
     methods_of = makers[name](scale, options)
-    seeds = range(SEEDS[name] if options.seeds is None else options.seeds)
+    seeds = range(SEEDS[name]) if options.seeds is None else options.seeds
     cells = tuple(
-        _cell(name, dataset, method, seed, steps, scale, options)
+        _cell(name, dataset, method, seed, seed == seeds[0], steps, scale, options)
         for dataset, compared in methods_of.items()
         for steps in (_steps(dataset, scale, options),)
         for seed in seeds
@@ -244,10 +244,12 @@ def _celeba(scale: str, options: Options) -> dict[str, list[Method]]:
     return {"celeba": [*map(methods.closed_loop, conditionings), *alone]}
 
 
-def _cell(table: str, name: str, method: Method, seed: int, steps: int, scale: str, options: Options) -> Cell:
+def _cell(
+    table: str, name: str, method: Method, seed: int, first: bool, steps: int, scale: str, options: Options
+) -> Cell:
     dataset = dataset_at(name, scale)
     # A floor does not depend on the training seed (that of random directions does, a little), so one seed measures it.
-    evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if seed == 0 and method.floors else 0}
+    evaluation = EVALUATION[scale] | {"pool": dataset.pool, "floor_seeds": 1 if first and method.floors else 0}
     if scale == "full" and dataset.pool == "all":
         evaluation["num_images"] = 0
     if table == "celeba":

@@ -49,6 +49,12 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
     return [training_command(cell, folder), *(evaluation_command(cell, latent, folder) for latent in cell.latents)]
 
 
+def recorded_commands(cell: Cell) -> list[str]:
+    """The commands in the record of a cell: the interpreter is `python`, and paths start at OUT."""
+    programs = commands(cell, cell.folder(pathlib.Path()))
+    return [shlex.join(["python", *arguments]) for _, *arguments in programs]
+
+
 def missing_data(config: ConfigDict) -> str:
     """Why the images of a config are not available; empty if they are."""
     try:
@@ -70,7 +76,7 @@ def run_cell(cell: Cell, folder: pathlib.Path, children: Children, no_data: str 
             "cell": cell.id,
             "status": "unfinished",
             "error": "",
-            "commands": [shlex.join(command) for command in commands(cell, folder)],
+            "commands": recorded_commands(cell),
             "commit": before.get("commit", ""),  # of the training, as is `machine`; several if it went on with another
             "machine": before.get("machine", {}),
             "training_seconds": before.get("training_seconds", 0),

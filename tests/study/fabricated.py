@@ -7,8 +7,10 @@ from cldis_jax.runtime.config_json import config_to_json
 from cldis_jax.study import cells
 
 
-def make(name="main", scale="cpu", **options):
-    return cells.make_table(name, scale, cells.Options(**options))
+def make(name="main", scale="cpu", seeds=None, **options):
+    """The table; `seeds` is their number or a range."""
+    given = range(seeds) if isinstance(seeds, int) else seeds
+    return cells.make_table(name, scale, cells.Options(seeds=given, **options))
 
 
 def only(table, *methods, dataset="scenes"):
@@ -40,6 +42,7 @@ def fabricate(cell, out, scores, status="done", error="", floors=None, metrics=N
             metric, _, name = key.partition("/")
             results[metric][name] = {"mean": value, "std": 0.5, "floors": floors or {}}
         settings = cell.evaluation | {"latent": latent, "step": cell.steps, "metrics": list(metrics)}
+        settings["workdir"] = str(folder / "run")
         report.write_json(folder / latent / "evaluate.json", results | {"settings": settings})
 
 

@@ -22,6 +22,9 @@ def test_lines_are_the_records_of_the_folders(tmp_path):
     fabricate(loop, tmp_path, {"z_sem": scores, "z_disen": scores}, floors={"random_mix": 0.17})
     fabricate(alone, tmp_path, {"z_sem": scores}, "failed", "step 3: loss=nan")
     found = records.read(tmp_path)
+    assert found[loop.id]["results"]["z_sem"]["settings"]["workdir"] == str(loop.folder(tmp_path) / "run")
+    for results in found[loop.id]["results"].values():
+        results["settings"]["workdir"] = f"cells/{loop.id}/run"  # the lines name no folder of this machine
     assert found[loop.id]["results"]["z_disen"]["dci"]["disentanglement"]["mean"] == 0.1 + 0.2
     assert found[loop.id]["config"] == config_of(loop)
     assert found[alone.id]["results"] == {}  # a failed cell may have results of an earlier run; they do not count
