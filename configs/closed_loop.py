@@ -25,17 +25,17 @@ def paper() -> ConfigDict:
 def best() -> ConfigDict:
     """CL-Dis with the choices of our studies on rendered scenes (docs/studies), for 64 px.
 
-    The denoiser predicts x_0 through a skip connection, and cross-attention conditions it on z. E_sem keeps the
-    positions of its features. C follows the contribution of z to the denoiser
-    (`gain`). The penalty is a hinge. L_vae is a mean over pixels, with two antithetic samples. z_sem starts with mean 0
-    and variance 1; at first L_dt alone trains it. L_dt leaves out the units that the teacher does not use. The settings
-    are for 100,000 steps at 64 px; configs/small_images.py has those of other sizes.
+    The denoiser predicts x_0 through a skip connection, and cross-attention conditions it on z. E_sem has strided
+    convolutions, as the encoder of the VAE. C follows the contribution of z to the denoiser (`gain`). The penalty is a
+    hinge. L_vae is a mean over pixels, with two antithetic samples. z_sem starts with mean 0 and variance 1; at first
+    L_dt alone trains it. L_dt leaves out the units that the teacher does not use. The settings are for 100,000 steps at
+    64 px; configs/small_images.py has those of other sizes.
     """
     config = default.get_config()
     config.preset = "best"
     config.diffusion.prediction = "x0"
     config.model.conditioning = "cross_attention"  # the paper's AdaGN reaches two thirds of the DCI (docs/studies/cpu)
-    config.model.encoder_head = "flatten"
+    config.model.encoder = "strided"
     config.model.standardize_z_sem = True
     config.vae.capacity_form = "hinge"
     config.vae.beta = 64.0  # 4 times the value of 32 px, as there are 4 times as many pixels
@@ -95,8 +95,8 @@ REASONS = {
     "model.conditioning=adagn": "the conditioning of the paper (Diff-AE), which is faster",
     "model.standardize_z_sem": "with weigh_units a unit of z_sem that starts small is never used",
     "model.standardize_z_sem=False": "Diff-AE's own initial weights",
-    "model.encoder_head": "an average over positions loses shape, scale and orientation",
-    "model.encoder_head=mean": "the average pool of the paper (Diff-AE)",
+    "model.encoder": "Diff-AE's average over positions loses shape, scale and orientation",
+    "model.encoder=unet": "half a U-Net with an average pool, as in the paper (Diff-AE)",
     "model.dropout": "a short run of a small network does not overfit",
     "model.narrow_groups": "with few channels Diff-AE's 32 groups have one channel each, and colour is lost",
     "diffusion.prediction": "a short run with eps ignores z, and a small network with v paints noise from a random x_T",

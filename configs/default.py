@@ -45,7 +45,8 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of a token; each scalar of z becomes one token
-    config.model.encoder_head = "mean"  # mean: average pool [paper: Diff-AE] | flatten: all positions [choice]
+    config.model.cross_attention_side = 16  # cross_attention: also in the levels of at most this side
+    config.model.encoder = "unet"  # E_sem. unet: half a U-Net [paper: Diff-AE] | strided: as the VAE's [choice]
     config.model.standardize_z_sem = False  # initialise E_sem's head so that z_sem has mean 0, variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
     config.model.narrow_groups = False  # True: no group of a single channel [choice]; False: Diff-AE's 32 groups

@@ -74,7 +74,7 @@ def test_presets():
     assert (paper.diffusion.prediction, paper.model.conditioning) == ("eps", "adagn")
     assert (paper.vae.capacity_form, paper.vae.weight, paper.feedback.mode) == ("absolute", 1.0, "progress")
     assert (best.diffusion.prediction, best.model.conditioning) == ("x0", "cross_attention")
-    assert (paper.model.encoder_head, best.model.encoder_head) == ("mean", "flatten")
+    assert (paper.model.encoder, best.model.encoder) == ("unet", "strided")
     assert (best.vae.capacity_form, best.feedback.mode) == ("hinge", "gain")
     assert best.vae.antithetic
     assert best.distillation.weigh_units
@@ -105,7 +105,7 @@ def test_the_papers_preset_at_every_size_changes_only_the_scale(size):
         "feedback.",
         "model.conditioning",
         "model.standardize_z_sem",
-        "model.encoder_head",
+        "model.encoder",
     )
     in_network = {"vae.base_channels", "vae.hidden_dim", "diffusion.decode_steps"}
     assert not {field for field in changed if field.startswith(method)} - in_network

@@ -72,7 +72,7 @@ def check_config(config: ConfigDict) -> None:
         "vae.weight": 0,
         "diffusion.prediction": "eps",
         "model.conditioning": "adagn",
-        "model.encoder_head": "mean",
+        "model.encoder": "unet",
         "model.patch_size": 1,
         "model.narrow_groups": False,
     }

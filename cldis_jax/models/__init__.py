@@ -9,7 +9,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.models.beta_vae import BetaVAE, num_stages
-from cldis_jax.models.semantic_encoder import SemanticEncoder
+from cldis_jax.models.semantic_encoder import SemanticEncoder, StridedEncoder
 from cldis_jax.models.unet import UNet
 
 CONDITIONINGS = ("adagn", "cross_attention")
@@ -21,7 +21,7 @@ class Networks:
     """The modules; None for a branch of weight 0."""
 
     unet: UNet | None = struct.field(pytree_node=False, default=None)
-    semantic_encoder: SemanticEncoder | None = struct.field(pytree_node=False, default=None)
+    semantic_encoder: SemanticEncoder | StridedEncoder | None = struct.field(pytree_node=False, default=None)
     beta_vae: BetaVAE | None = struct.field(pytree_node=False, default=None)
 
     def encode_semantic(self, params: dict, x: jax.Array) -> jax.Array:
@@ -42,10 +42,17 @@ class Networks:
         return lambda x_t, t: self.unet.apply({"params": params["unet"]}, x_t, t, z, **options)
 
 
+def _strided(config: ConfigDict) -> str:
+    """What halves the image `num_stages` times in the networks of the config, for a message; empty if nothing does."""
+    if config.vae.weight > 0:
+        return "the VAE"
+    return "model.encoder=strided" if config.diffusion.weight > 0 and config.model.encoder == "strided" else ""
+
+
 def _fits(config: ConfigDict, size: int) -> bool:
     """Whether the networks of the config take images of `size` pixels a side."""
     m, stages = config.model, num_stages(size)
-    if config.vae.weight > 0 and (stages < 1 or size % 2**stages):
+    if _strided(config) and (stages < 1 or size % 2**stages):
         return False
     levels = max(len(m.channel_multipliers), len(m.encoder_multipliers))
     return config.diffusion.weight == 0 or size % (m.patch_size * 2 ** (levels - 1)) == 0
@@ -71,14 +78,15 @@ def validate(config: ConfigDict) -> None:
     for name in ("latent_dim", "embed_dim", "base_channels", "num_res_blocks", "token_dim", "patch_size"):
         if m[name] < 1:
             raise ValueError(f"model.{name}={m[name]} must be at least 1")
-    if config.vae.weight > 0:
+    if strided := _strided(config):
         stages = num_stages(size)
         if stages < 1:
-            raise ValueError(f"data.image_size={size} is too small for the VAE, which needs at least 4 pixels a side")
+            raise ValueError(f"data.image_size={size} is too small for {strided}, which needs at least 4 pixels a side")
         if size % 2**stages:
             raise ValueError(
-                f"data.image_size={size} can't be halved {stages} times, as the VAE needs{_nearest_sizes(config)}"
+                f"data.image_size={size} can't be halved {stages} times, as {strided} needs{_nearest_sizes(config)}"
             )
+    if config.vae.weight > 0:
         for name in ("base_channels", "hidden_dim"):
             if config.vae[name] < 1:
                 raise ValueError(f"vae.{name}={config.vae[name]} must be at least 1")
@@ -133,11 +141,15 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
             dropout=m.dropout,
             conditioning=m.conditioning,
             token_dim=m.token_dim,
+            cross_attention_side=m.cross_attention_side,
             **shared,
         )
-        semantic_encoder = SemanticEncoder(
-            latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), head=m.encoder_head, **shared
-        )
+        if m.encoder == "strided":
+            semantic_encoder = StridedEncoder(m.latent_dim, dtype=dtype)
+        else:
+            semantic_encoder = SemanticEncoder(
+                latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), **shared
+            )
     if vae.weight > 0:
         beta_vae = BetaVAE(data.image_size, data.channels, m.latent_dim, vae.base_channels, vae.hidden_dim, dtype)
     return Networks(unet, semantic_encoder, beta_vae)

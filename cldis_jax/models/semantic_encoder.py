@@ -1,4 +1,4 @@
-"""E_sem of Diff-AE: the first half of a U-Net, with one convolution per block, and a head that gives z_sem."""
+"""E_sem: that of Diff-AE, the first half of a U-Net; or strided convolutions, as in the VAE."""
 
 import functools
 from typing import Any
@@ -7,24 +7,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cldis_jax.models.beta_vae import StridedConv, num_stages
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
 
-HEADS = ("mean", "flatten")
-HIDDEN_DIM = 256  # of the head `flatten`
+KINDS = ("unet", "strided")
+HIDDEN_DIM = 256  # of the strided encoder
 
 
 class SemanticEncoder(nn.Module):
     """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded [Preechakul et al. 2022].
 
-    The head `mean` averages the features over all positions, as Diff-AE does. The head `flatten` keeps the positions
-    and has a hidden layer: in a small network the average loses shape, scale and orientation.
+    The head averages the features over all positions.
     Layer names: `level_{i}_block_{j}`, followed by `level_{i}_attention_{j}`; `level_{i}_down`; `middle_block_{0,1}`.
     """
 
     latent_dim: int
     base_channels: int
     channel_multipliers: tuple[int, ...]
-    head: str = "mean"  # of HEADS
     num_res_blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
     patch_size: int = 1
@@ -52,10 +51,28 @@ class SemanticEncoder(nn.Module):
         h = attention(name="middle_attention")(h)
         h = block(features, name="middle_block_1")(h)
         h = nn.silu(GroupNorm(self.narrow_groups, name="norm")(h))
-        if self.head == "mean":
-            h = h.mean(axis=(1, 2))
-        else:
-            h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
+        h = h.mean(axis=(1, 2))
+        return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
+
+
+class StridedEncoder(nn.Module):
+    """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded: the encoder of the beta-VAE [choice].
+
+    Its first layers see overlapping squares of pixels; those of a U-Net with a patch stem see each patch apart. It
+    keeps the positions of its features, whose average loses shape, scale and orientation in a small network.
+    """
+
+    latent_dim: int
+    base_channels: int = 32
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = x.astype(self.dtype)
+        for i in range(num_stages(x.shape[1])):
+            width = self.base_channels * (1 if i < 2 else 2)
+            h = nn.silu(StridedConv(width, self.dtype, name=f"conv_{i}")(h))
+        h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
 
 

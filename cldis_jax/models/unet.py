@@ -26,7 +26,7 @@ class UNet(nn.Module):
 
     Conditioning `cross_attention` [EncDiff, Yang et al. 2024]: each scalar of z becomes a token, and AdaGN uses time
     alone. The features attend to the tokens once in the middle, and after each `..._block_{j}` of the levels whose side
-    is at most the largest of `attention_resolutions`. There is no attention after the blocks that halve or double.
+    is at most `cross_attention_side`. There is no attention after the blocks that halve or double.
 
     Layer names: `down_{i}_block_{j}`, `down_{i}_down`, `middle_block_{0,1}`, `up_{i}_block_{j}`, `up_{i}_up`. Attention
     layers have the name of the block before them with `_attention` or `_cross` at the end (`middle_attention` in the
@@ -41,6 +41,7 @@ class UNet(nn.Module):
     dropout: float = 0.1
     conditioning: str = "adagn"
     token_dim: int = 16
+    cross_attention_side: int = 16
     patch_size: int = 1
     remat: bool = False
     narrow_groups: bool = False
@@ -65,7 +66,7 @@ class UNet(nn.Module):
             """Self-attention and cross-attention at the resolutions that have them."""
             if middle or h.shape[1] in self.attention_resolutions:
                 h = SelfAttention(dtype, self.narrow_groups, name=f"{name}_attention")(h)
-            if by_attention and (middle or h.shape[1] <= max(self.attention_resolutions, default=0)):
+            if by_attention and (middle or h.shape[1] <= self.cross_attention_side):
                 h = CrossAttention(dtype, self.narrow_groups, name=f"{name}_cross")(h, tokens)
             return h
 

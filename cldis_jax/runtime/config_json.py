@@ -31,19 +31,21 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "vae.likelihood": ("bernoulli", "f791804"),
     "vae.gaussian_std": (0.5, "f791804"),
     "model.num_heads": (1, "f791804"),
+    "model.encoder_head": ("mean", "1918b29"),
 }
-# Fields that earlier versions did not have -> the value at which a run is computed as it was then.
+# Fields that earlier versions did not have -> the value at which a run is computed as it was then, or a function that
+# gives it from the stored values.
 ADDED: dict[str, Any] = {
     "data.split": "",
     "data.cache": "auto",
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
-    "model.encoder_head": "mean",
+    "distillation.listen_weight": lambda values: values["distillation"].get("weight", 1e-3),
+    "model.cross_attention_side": lambda values: max(values["model"].get("attention_resolutions", ()), default=0),
+    "model.encoder": "unet",
     "train.wandb": "",
 }
-# Fields that earlier versions did not have -> the earlier field that did their work.
-SPLIT_FROM: dict[str, str] = {"distillation.listen_weight": "distillation.weight"}
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -93,11 +95,7 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in ADDED.items():
         section, field = _place(values, name)
         if section:
-            section.setdefault(field, value)
-    for name, earlier in SPLIT_FROM.items():
-        (section, field), (origin, origin_field) = _place(values, name), _place(values, earlier)
-        if origin_field in origin:
-            section.setdefault(field, origin[origin_field])
+            section.setdefault(field, value(values) if callable(value) else value)
     return values
 
 

@@ -113,14 +113,14 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
         by_method.setdefault(cell.method, []).append(cell)
     ours: list[Row] = []
     floors: dict[Floor, dict[str, list[float]]] = {}  # values by "metric/name"
-    heads: dict[str, str] = {}  # of E_sem, by method
+    encoders: dict[str, str] = {}  # the kind of E_sem, by method
     for group in by_method.values():
         statuses = [states[cell.id][0] for cell in group]
         done = {str(c.seed): found[c.id] for c, status in zip(group, statuses) if status == "done"}
         records.check_one_config(list(done.values()))
         config = next(iter(done.values()))["config"] if done else config_to_json(resolve(group[0]))
         codes = config["model"]["latent_dim"]
-        heads[group[0].label] = config["model"].get("encoder_head", "mean")
+        encoders[group[0].label] = _encoder(config["model"])
         for latent in group[0].latents:
             values: dict[str, dict[str, float]] = {}
             for seed, record in done.items():
@@ -128,34 +128,39 @@ def _section(dataset: str, table: Table, states: dict[str, tuple[str, str]], fou
                     values.setdefault(name, {})[seed] = score["mean"]
                     for kind, floor in score.get("floors", {}).items():
                         of_codes = kind in CODE_FLOORS
-                        whose = "" if of_codes else _whose(kind, latent, group[0].label, heads)
+                        whose = "" if of_codes else _whose(kind, latent, group[0].label, encoders)
                         key = (FLOORS[kind], codes, "-" if of_codes else latent, whose)
                         floors.setdefault(key, {}).setdefault(name, []).append(floor)
             scores = {name: summarise(seen) for name, seen in values.items()}
             ours.append(Row("ours", group[0].label, latent, scores, _seeds(statuses), codes=codes))
-    below = _floors(floors, heads)
+    below = _floors(floors, encoders)
     differences = tuple(filter(None, (_difference(ours[0], other) for other in ours[1:])))
     return Section(
         dataset, dataset_at(dataset, table.scale).label, (*ours, *below, *_published(dataset, table)), differences
     )
 
 
-def _floors(found: dict[Floor, dict[str, list[float]]], heads: dict[str, str]) -> list[Row]:
+def _encoder(model: dict[str, Any]) -> str:
+    """The kind of E_sem in a stored config; earlier versions had one kind, with two heads."""
+    return f"{model['encoder']} E_sem" if "encoder" in model else f"head {model.get('encoder_head', 'mean')}"
+
+
+def _floors(found: dict[Floor, dict[str, list[float]]], encoders: dict[str, str]) -> list[Row]:
     rows = []
     for (what, codes, latent, whose), values in sorted(found.items()):
         scores = {name: Score(float(np.mean(seen))) for name, seen in values.items()}
-        of = tuple(method for method in heads if whose in (method, f"head {heads[method]}"))
+        of = tuple(method for method, encoder in encoders.items() if whose in (method, encoder))
         several = sum(other[:3] == (what, codes, latent) for other in found) > 1
         label = f"floor: {what}, {codes} codes" + (f", {whose}" if several else "")
         rows.append(Row("floor", label, latent, scores, codes=codes, of=of))
     return rows
 
 
-def _whose(kind: str, latent: str, method: str, heads: dict[str, str]) -> str:
-    """What a floor depends on, beside the size and the latent: the head of E_sem, or the trained model."""
+def _whose(kind: str, latent: str, method: str, encoders: dict[str, str]) -> str:
+    """What a floor depends on, beside the size and the latent: the kind of E_sem, or the trained model."""
     if kind == "random_directions":
         return method
-    return f"head {heads[method]}" if latent == "z_sem" else ""
+    return encoders[method] if latent == "z_sem" else ""
 
 
 def _difference(first: Row, other: Row) -> Row | None:

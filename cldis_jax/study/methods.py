@@ -115,7 +115,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         ),
         ("feedback timestep, VAE sees x_t", {"feedback.mode": "timestep", "feedback.encode_noisy": True}),
         *((f"prediction {kind}", {"diffusion.prediction": kind}) for kind in prediction.PREDICTIONS),
-        *((f"head {head}", {"model.encoder_head": head}) for head in semantic_encoder.HEADS),
+        *((f"E_sem {kind}", {"model.encoder": kind}) for kind in semantic_encoder.KINDS),
         *((f"L_dt {form}", distilled(config, form)) for form in distillation.FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from cldis_jax.models.semantic_encoder import SemanticEncoder, standardize
+from cldis_jax.models.semantic_encoder import SemanticEncoder, StridedEncoder, standardize
 
 X = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3), minval=-1, maxval=1)
 
@@ -101,3 +101,24 @@ def test_standardized_z_has_mean_0_and_variance_1():
     assert all((flatten_dict(standardized)[name] == value).all() for name, value in kept.items())
     for same in (np.zeros((4, 5)), z[:1]):  # standard deviation 0
         assert all(jnp.isfinite(value).all() for value in flatten_dict(standardize(params, same)).values())
+
+
+def test_the_strided_encoder_by_layers():
+    """Four 4x4 convolutions of 32, 32, 64 and 64 channels at 32 px, then 2 x 2 x 64 features to 256 and to z."""
+    module, x = StridedEncoder(latent_dim=5), jax.random.uniform(jax.random.key(0), (2, 32, 32, 3), minval=-1)
+    variables = initialised(module, x)
+    convolutions = sum(16 * a * b + b for a, b in ((3, 32), (32, 32), (32, 64), (64, 64)))
+    dense = (2 * 2 * 64 + 1) * 256 + (256 + 1) * 5
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == convolutions + dense
+    z = jax.jit(module.apply)(variables, x)
+    assert (z.shape, z.dtype) == ((2, 5), jnp.float32)
+    assert (jnp.abs(z[0] - z[1]) > 0).all()
+
+
+def test_the_strided_encoder_can_be_standardized():
+    module, x = StridedEncoder(latent_dim=5), jax.random.uniform(jax.random.key(0), (64, 32, 32, 3), minval=-1)
+    params = initialised(module, x)["params"]
+    apply = jax.jit(module.apply)
+    z = apply({"params": standardize(params, apply({"params": params}, x))}, x)
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(z.std(0), 1, atol=1e-3)

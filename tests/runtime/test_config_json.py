@@ -52,6 +52,7 @@ def test_a_config_of_an_earlier_version_is_upgraded():
         ("vae.likelihood", "gaussian", "f791804"),
         ("vae.gaussian_std", 0.3, "f791804"),
         ("model.num_heads", 2, "f791804"),
+        ("model.encoder_head", "flatten", "1918b29"),
     ],
 )
 def test_a_retired_option_that_was_in_use_is_refused(name, value, commit):
@@ -79,6 +80,13 @@ def test_a_run_of_before_the_weight_while_listening_had_one_weight():
     both = {"weight": 3e-4, "listen_weight": 1e-2}
     assert config_json.upgrade({"distillation": dict(both)})["distillation"] == both
     assert config_json.upgrade({}) == {}
+
+
+def test_cross_attention_is_where_it_was():
+    """Earlier versions had it in the levels up to the largest side with self-attention."""
+    for sides, side in (([16, 8], 16), ([], 0)):
+        earlier = EARLIER | {"model": EARLIER["model"] | {"attention_resolutions": sides}}
+        assert config_json.upgrade(earlier)["model"]["cross_attention_side"] == side
 
 
 def test_checkpoints_of_an_earlier_version_give_a_config_of_this_one(tmp_path):

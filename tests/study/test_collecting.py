@@ -130,12 +130,12 @@ def test_floors_of_different_encoders_stay_apart(tmp_path):
     }
     ours, paper = "CL-Dis, cross-attention", "CL-Dis, preset `paper`"
     name = "floor: untrained encoder, 10 codes"
-    assert floors[f"{name}, head flatten", "z_sem"] == (pytest.approx(0.2), (ours,))
-    assert floors[f"{name}, head mean", "z_sem"] == (pytest.approx(0.1), (paper,))
+    assert floors[f"{name}, strided E_sem", "z_sem"] == (pytest.approx(0.2), (ours,))
+    assert floors[f"{name}, unet E_sem", "z_sem"] == (pytest.approx(0.1), (paper,))
     assert floors[name, "z_disen"] == (pytest.approx(0.15), ())
     beside = [r.method for r in collected.sections[0].rows if chart.is_floor_of(r, row(collected, paper, "z_sem"))]
-    assert f"{name}, head mean" in beside
-    assert f"{name}, head flatten" not in beside
+    assert f"{name}, unet E_sem" in beside
+    assert f"{name}, strided E_sem" not in beside
 
 
 def test_runs_of_other_configs_are_not_averaged(tmp_path):
