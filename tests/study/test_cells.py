@@ -113,7 +113,7 @@ def test_the_ablation_has_the_alternatives_of_the_scale(scale):
     labels = {cell.label for cell in make("ablation", scale).cells}
     assert {f"L_dt {form}" for form in FORMS if form != "kl"} <= labels
     assert {"L_dt on every unit alike", "z_sem as drawn", "one sample of z_disen"} <= labels
-    assert {"prediction eps", "prediction v", "head mean"} <= labels
+    assert {"prediction eps", "prediction v", "E_sem unet"} <= labels
 
 
 def test_a_floor_is_measured_once_for_each_size_of_the_codes():
