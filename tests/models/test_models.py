@@ -102,12 +102,17 @@ def test_parameters_of_one_network_do_not_depend_on_the_others(tiny):
         ({"data.image_size": 22, "diffusion.weight": 0.0}, r"22 can't be halved 3 times.*that fit are 16 and 24$"),
         ({"data.image_size": 2, "diffusion.weight": 0.0}, r"image_size=2 is too small"),
         ({"data.image_size": 5, "diffusion.weight": 0.0}, r"5 can't be halved 1 times.*that fit are 4 and 6$"),
+        (
+            {"data.image_size": 20, "model.encoder": "strided"},
+            r"image_size=20 can't be halved 3 times, as model.encoder=strided needs; the nearest sizes",
+        ),
         ({"vae.hidden_dim": 0}, r"vae.hidden_dim=0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(tiny, changes, message):
     if message and "diffusion.weight" not in changes and "vae.hidden_dim" not in changes:
-        tiny.vae.weight = 0.0  # so that the VAE's check does not come first
+        tiny.vae.weight = 0.0  # so that the check of the strided networks does not come first
+        tiny.model.encoder = "unet"
     tiny.update_from_flattened_dict(changes)
     if message is None:
         models.validate(tiny)

@@ -150,9 +150,7 @@ def test_adagn_scales_by_z_in_every_residual_block():
 
 
 def test_cross_attention_is_at_the_inner_resolutions_and_replaces_z_in_adagn():
-    params = shapes_of(
-        unet(conditioning="cross_attention", channel_multipliers=(1, 2, 2), attention_resolutions=(8,)), 16
-    )
+    params = shapes_of(unet(conditioning="cross_attention", channel_multipliers=(1, 2, 2), cross_attention_side=8), 16)
     assert not any("z_scale" in tree for tree in params.values())
     assert {name for name in params if name.endswith("cross")} == {  # sides 8 and 4, not 16
         "down_1_block_0_cross",
