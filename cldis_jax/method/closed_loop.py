@@ -20,7 +20,6 @@ from cldis_jax.method import diffusion
 from cldis_jax.method.distillation import distillation_loss, distillation_weight
 from cldis_jax.method.exchange import exchange
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
-from cldis_jax.method.independence import independence_loss
 from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
@@ -43,8 +42,7 @@ def closed_loop_loss(
     step: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
-    """(L [], its terms and signals), where L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae
-    + lambda_ind L_ind.
+    """(L [], its terms and signals), where L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae.
 
     Args:
       params: parameters by network, as from `models.init_params`.
@@ -70,23 +68,18 @@ def closed_loop_loss(
     signals = measure(config, schedule, networks, params, z, error, noised, step)
 
     # 2. L_dt: z_sem mimics the distribution of z_disen.
-    L_dt = distillation_loss(config, z_sem, q, step)
+    L_dt = distillation_loss(config, z_sem, q)
     lambda_dt = distillation_weight(config, q, step)
 
     # 3. L_vae = -log p_theta(x|z) + beta |KL(q_phi(z|x) || p(z)) - C|. The diffusion side sets the capacity C.
     C = capacity_of(config, feedback, schedule, noised.t)
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, C)
 
-    # 4. L_ind: two units of z_sem say different things [choice].
-    L_ind, covariances = independence_loss(config, z_sem, feedback.covariances, step)
-
-    # 5. The sum.
+    # 4. The sum.
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
-    loss += config.independence.weight * L_ind
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    scalars |= {"L_ind": L_ind} | vae_scalars
-    return loss, LoopOutput(scalars, signals.replace(covariances=covariances))
+    return loss, LoopOutput(scalars | vae_scalars, signals)
 
 
 def random_keys(key: jax.Array) -> dict[str, jax.Array]:

@@ -30,15 +30,14 @@ def softmax(z_sem: jax.Array, mean: jax.Array, log_var: jax.Array, sigma_floor: 
 FORMS: dict[str, Callable[..., jax.Array]] = {"kl": kl, "mse": mse, "softmax": softmax}
 
 
-def distillation_loss(config: ConfigDict, z_sem: jax.Array, q: Posterior, step: jax.Array) -> jax.Array:
+def distillation_loss(config: ConfigDict, z_sem: jax.Array, q: Posterior) -> jax.Array:
     """L_dt [] of z_sem [B, d] with the posterior q as the teacher. It is 0 if distillation.weight is 0."""
     c = config.distillation
     if c.weight == 0:
         return jnp.float32(0)
     mean = q.mean if c.teacher_gradient else jax.lax.stop_gradient(q.mean)
     log_var = jax.lax.stop_gradient(q.log_var)
-    # While z_sem listens, L_dt also makes the units silent that the teacher does not use, so that they start empty.
-    weight = jnp.where(step < c.listen_steps, 1.0, unit_weight(q)) if c.weigh_units else 1.0
+    weight = unit_weight(q) if c.weigh_units else 1.0
     return FORMS[c.form](z_sem, mean, log_var, c.sigma_floor, weight).mean()
 
 

@@ -24,7 +24,6 @@ class Feedback:
     progress: jax.Array  # moving average of `Signals.progress` []
     gain: jax.Array  # moving average of `Signals.gain` []
     zero_gain: jax.Array  # moving average of `Signals.zero_gain` []
-    covariances: jax.Array | None  # moving average of `Signals.covariances`; None: no L_ind
 
 
 @struct.dataclass
@@ -34,15 +33,14 @@ class Signals:
     progress: jax.Array  # share of the information that the denoiser recovers along the reverse process []
     gain: jax.Array  # log(error with z shuffled in the batch / error with the right z) []; NaN: not measured
     zero_gain: jax.Array  # the same with z = 0 instead of the shuffled z []
-    covariances: jax.Array | None = None  # between units of z_sem [2, 2, d, d]; None: no L_ind
 
 
 def initial_feedback(config: ConfigDict) -> Feedback:
     """The state before the first step: signals of 0, and C = C_lead (C = C_max in the mode `fixed`)."""
-    c, d = config.feedback, config.model.latent_dim
+    c = config.feedback
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
-    zero, covariances = jnp.float32(0), jnp.zeros((2, 2, d, d)) if config.independence.weight > 0 else None
-    return Feedback(jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero, covariances=covariances)
+    zero = jnp.float32(0)
+    return Feedback(capacity=jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero)
 
 
 # --- The rules ---
@@ -86,13 +84,12 @@ def close_loop(config: ConfigDict, feedback: Feedback, signals: Signals, step: j
 
     def average(old, new, steps=1):  # `steps`: training steps between two measurements
         decay = c.ema_decay**steps
-        return jax.tree.map(lambda a, b: jnp.where(jnp.isnan(b), a, decay * a + (1 - decay) * b), old, new)
+        return jnp.where(jnp.isnan(new), old, decay * old + (1 - decay) * new)
 
     averages = feedback.replace(
         progress=average(feedback.progress, signals.progress),
         gain=average(feedback.gain, signals.gain, c.every),
         zero_gain=average(feedback.zero_gain, signals.zero_gain, c.every),
-        covariances=average(feedback.covariances, signals.covariances),
     )
     share = RULES[c.mode](c, averages, step)
     capacity = c.lead_capacity + (c.max_capacity - c.lead_capacity) * jnp.clip(share, 0, 1)

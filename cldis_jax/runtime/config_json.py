@@ -44,8 +44,6 @@ ADDED: dict[str, Any] = {
     "distillation.listen_weight": lambda values: values["distillation"].get("weight", 1e-3),
     "model.cross_attention_side": lambda values: max(values["model"].get("attention_resolutions", ()), default=0),
     "model.encoder": "unet",
-    "independence.weight": 0.0,
-    "train.decay_share": 0.0,
     "train.wandb": "",
 }
 
@@ -96,15 +94,16 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)
-        section.setdefault(field, value(values) if callable(value) else value)
+        if section:
+            section.setdefault(field, value(values) if callable(value) else value)
     return values
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(section, field) of a dotted name; a section that is absent is made."""
+    """(section, field) of a dotted name; an empty section if there is none."""
     *sections, field = name.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        values = values.get(section, {})
     return values, field
 
 
