@@ -4,7 +4,7 @@
     python -m cldis_jax.main --config=configs/celeba.py --workdir=gs://BUCKET/celeba
 
 A TPU v4-8 or 4 GPUs (Diff-AE's own run: 4x 2080Ti). Steps: Diff-AE's 72M images. Not run by us.
-`configs/celeba.py:full,best` is the preset `best` with the same network. The other sizes are those of
+`configs/celeba.py:full,best` is the preset `best` with the same U-Net. The other sizes are those of
 configs/small_images.py: `configs/celeba.py:cpu` is `best` at 32 px with a small network.
 """
 

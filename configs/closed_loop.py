@@ -26,7 +26,7 @@ def best() -> ConfigDict:
     """CL-Dis with the choices of our studies on rendered scenes (docs/studies), for 64 px.
 
     The denoiser predicts x_0 through a skip connection, and cross-attention conditions it on z. E_sem has strided
-    convolutions, as the encoder of the VAE. C follows the contribution of z to the denoiser (`gain`). The penalty is a
+    convolutions like those of the VAE. C follows the contribution of z to the denoiser (`gain`). The penalty is a
     hinge. L_vae is a mean over pixels, with two antithetic samples. z_sem starts with mean 0 and variance 1; at first
     L_dt alone trains it. L_dt leaves out the units that the teacher does not use. The settings are for 100,000 steps at
     64 px; configs/small_images.py has those of other sizes.

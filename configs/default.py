@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.1  # U-Net only
     config.model.conditioning = "adagn"  # adagn [paper: Diff-AE] | cross_attention [choice, after EncDiff]
     config.model.token_dim = 16  # cross_attention: width of a token; each scalar of z becomes one token
-    config.model.cross_attention_side = 16  # cross_attention: also in the levels of at most this side
+    config.model.cross_attention_side = 16  # cross_attention: in the middle and at feature maps of at most this side
     config.model.encoder = "unet"  # E_sem. unet: half a U-Net [paper: Diff-AE] | strided: as the VAE's [choice]
     config.model.standardize_z_sem = False  # initialise E_sem's head so that z_sem has mean 0, variance 1 [choice]
     config.model.patch_size = 1  # p > 1: p x p pixels become channels before the stem and after the head
@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
     config.distillation.sigma_floor = 0.1  # kl: the variance is sigma^2 + sigma_floor^2
     config.distillation.weigh_units = False  # kl, mse: weight of a unit = the teacher's KL, at most 1 nat [choice]
     config.distillation.listen_steps = 0  # in the first listen_steps steps only L_dt trains z_sem [choice: 0]
-    config.distillation.listen_weight = 1e-3  # lambda_dt in those steps
+    config.distillation.listen_weight = 1e-3  # lambda_dt in those steps [choice]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
     config.feedback = ConfigDict()

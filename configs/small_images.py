@@ -10,8 +10,8 @@ The argument is `SIZE` or `SIZE,PRESET`; the defaults are `full` and `best`:
     cpu64  64 px and a small network of two levels, 6,000 steps; one CPU core, forty minutes
     tiny   16 px, 60 steps; a smoke test, under a minute
 
-`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies). At each size `paper` has the same networks,
-batch, steps and learning rate as `best`, and the method of `closed_loop.paper()`.
+`best` was chosen on rendered scenes at `cpu` and `long` (docs/studies). At each size `paper` has the same U-Net and
+VAE, batch, steps and learning rate as `best`, and the method of `closed_loop.paper()`.
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ def small_network(config: ConfigDict) -> None:
     config.model.base_channels = 48  # the number of values in a patch
     config.model.embed_dim = 64
     config.model.encoder_multipliers = (1, 1)
-    config.model.attention_resolutions = ()  # only in the middle, else a step takes an eighth longer
+    config.model.attention_resolutions = ()  # only in the middle, which is cheaper
     shallow(config)
 
 

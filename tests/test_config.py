@@ -94,7 +94,7 @@ def test_photographs_have_the_papers_preset_except_data_network_and_steps(name):
 
 @pytest.mark.parametrize("size", list(small_images.SIZES))
 def test_the_papers_preset_at_every_size_changes_only_the_scale(size):
-    """Networks, images, steps and learning rate are those of `best` at this size. The method is the paper's."""
+    """U-Net, VAE, images, steps and learning rate are those of `best` at this size. The method is the paper's."""
     ours, paper = fields(scenes.get_config(f"{size},paper")), fields(closed_loop.paper())
     best = fields(scenes.get_config(size))
     changed = {field for field in ours if ours[field] != paper[field]}

@@ -78,7 +78,7 @@ def test_bad_flags_are_one_clear_line(flags, message, tmp_path, monkeypatch, run
 
 
 def test_a_range_of_seeds(tmp_path, run_door, capsys):
-    """The first seed has the floors, because floors do not depend on it."""
+    """The first seed has the floors, because floors do not depend on the seed."""
     only_one = "--only=^scenes/diffae_adagn/"
     run_door("--table=main", f"--out={tmp_path}", "--seeds=5-6", "--dry_run", only_one)
     printed = capsys.readouterr().out

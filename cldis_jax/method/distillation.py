@@ -67,8 +67,9 @@ SCHEDULES: dict[str, Callable[[ConfigDict, Posterior], jax.Array]] = {"constant"
 def distillation_weight(config: ConfigDict, q: Posterior, step: jax.Array) -> jax.Array | float:
     """lambda_dt [] at the optimiser step `step` [].
 
-    While z_sem listens, no other loss trains E_sem. Adam removes the size of its gradient, but keeps a memory of it:
-    listen_weight should make the gradient as large as that of L_diff later, or the first steps of L_diff are too long.
+    While z_sem listens, no other loss trains E_sem, and Adam makes the size of the gradient irrelevant. But Adam
+    remembers it: after a small gradient the first steps of L_diff are too long. So listen_weight should make the
+    gradient of L_dt as large as that of L_diff will be.
     """
     c = config.distillation
     weight = jnp.where(step < c.listen_steps, c.listen_weight, c.weight) if listens(config) else c.weight

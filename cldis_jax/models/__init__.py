@@ -49,12 +49,21 @@ def _strided(config: ConfigDict) -> str:
     return "model.encoder=strided" if config.diffusion.weight > 0 and config.model.encoder == "strided" else ""
 
 
+def _levels(config: ConfigDict) -> tuple[str, ...]:
+    """The fields with the levels of the U-Net and, unless E_sem is strided, of E_sem."""
+    return (
+        ("channel_multipliers",)
+        if config.model.encoder == "strided"
+        else ("channel_multipliers", "encoder_multipliers")
+    )
+
+
 def _fits(config: ConfigDict, size: int) -> bool:
     """Whether the networks of the config take images of `size` pixels a side."""
     m, stages = config.model, num_stages(size)
     if _strided(config) and (stages < 1 or size % 2**stages):
         return False
-    levels = max(len(m.channel_multipliers), len(m.encoder_multipliers))
+    levels = max(len(config.model[name]) for name in _levels(config))
     return config.diffusion.weight == 0 or size % (m.patch_size * 2 ** (levels - 1)) == 0
 
 
@@ -86,7 +95,6 @@ def validate(config: ConfigDict) -> None:
             raise ValueError(
                 f"data.image_size={size} can't be halved {stages} times, as {strided} needs{_nearest_sizes(config)}"
             )
-    if config.vae.weight > 0:
         for name in ("base_channels", "hidden_dim"):
             if config.vae[name] < 1:
                 raise ValueError(f"vae.{name}={config.vae[name]} must be at least 1")
@@ -96,7 +104,7 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(
             f"model.patch_size={m.patch_size} does not divide data.image_size={size}{_nearest_sizes(config)}"
         )
-    for name in ("channel_multipliers", "encoder_multipliers"):
+    for name in _levels(config):
         multipliers, side = m[name], size // m.patch_size
         if not multipliers or min(multipliers) < 1:
             raise ValueError(f"model.{name}={multipliers} needs at least one level, each at least 1")
@@ -145,7 +153,7 @@ def make_networks(config: ConfigDict, dtype: Any = jnp.float32) -> Networks:
             **shared,
         )
         if m.encoder == "strided":
-            semantic_encoder = StridedEncoder(m.latent_dim, dtype=dtype)
+            semantic_encoder = StridedEncoder(m.latent_dim, vae.base_channels, vae.hidden_dim, dtype)
         else:
             semantic_encoder = SemanticEncoder(
                 latent_dim=m.latent_dim, channel_multipliers=tuple(m.encoder_multipliers), **shared

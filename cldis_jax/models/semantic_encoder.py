@@ -1,4 +1,4 @@
-"""E_sem: that of Diff-AE, the first half of a U-Net; or strided convolutions, as in the VAE."""
+"""E_sem: that of Diff-AE, the first half of a U-Net; or strided convolutions, as in the encoder of the VAE."""
 
 import functools
 from typing import Any
@@ -11,7 +11,6 @@ from cldis_jax.models.beta_vae import StridedConv, num_stages
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
 
 KINDS = ("unet", "strided")
-HIDDEN_DIM = 256  # of the strided encoder
 
 
 class SemanticEncoder(nn.Module):
@@ -56,14 +55,16 @@ class SemanticEncoder(nn.Module):
 
 
 class StridedEncoder(nn.Module):
-    """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded: the encoder of the beta-VAE [choice].
+    """x [B, H, W, C] in [-1, 1] -> z_sem [B, latent_dim] float32, unbounded [choice].
 
-    Its first layers see overlapping squares of pixels; those of a U-Net with a patch stem see each patch apart. It
-    keeps the positions of its features, whose average loses shape, scale and orientation in a small network.
+    The layers are those of the beta-VAE's encoder, with weights of their own, SiLU in place of ReLU, and PyTorch's
+    initial weights in the dense layers. They keep the positions of the features, whose average loses shape, scale and
+    orientation in a small network.
     """
 
     latent_dim: int
     base_channels: int = 32
+    hidden_dim: int = 256
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -72,7 +73,7 @@ class StridedEncoder(nn.Module):
         for i in range(num_stages(x.shape[1])):
             width = self.base_channels * (1 if i < 2 else 2)
             h = nn.silu(StridedConv(width, self.dtype, name=f"conv_{i}")(h))
-        h = nn.silu(Dense(HIDDEN_DIM, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
+        h = nn.silu(Dense(self.hidden_dim, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)
 
 

@@ -20,8 +20,8 @@ PARTS = {
     "attention": r"\w+_(attention|cross)",
     "conditioning": r"ada_gn|time_scale_shift|z_scale|tokens|time_[01]|time_embedding",
     "norms and activations": r"norm(_in|_out)?|silu",
-    "convolutions": r"conv_(in|out)|stem|head",
-    "skips and resizing": r"\w+_block_\d+|\w+_(down|up)|UNet|SemanticEncoder",
+    "convolutions": r"conv_(in|out|\d+)|stem|hidden|head",
+    "skips and resizing": r"\w+_block_\d+|\w+_(down|up)|UNet|SemanticEncoder|StridedEncoder",
 }
 COLLECTIVES, COPIES, LOSS = "collectives", "copies", "loss and data"
 ORDER = (*PARTS, LOSS, COLLECTIVES, COPIES)

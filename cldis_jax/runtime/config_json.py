@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -41,8 +42,8 @@ ADDED: dict[str, Any] = {
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
-    "distillation.listen_weight": lambda values: values["distillation"].get("weight", 1e-3),
-    "model.cross_attention_side": lambda values: max(values["model"].get("attention_resolutions", ()), default=0),
+    "distillation.listen_weight": lambda values: _weight_while_listening(**values["distillation"]),
+    "model.cross_attention_side": lambda values: _side_with_cross_attention(**values["model"]),
     "model.encoder": "unet",
     "train.wandb": "",
 }
@@ -87,7 +88,8 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
     for name, (neutral, commit) in RETIRED.items():
         section, field = _place(values, name)
         value = section.pop(field, neutral)
-        if value != neutral:
+        without_diffusion = values.get("diffusion", {}).get("weight") == 0  # then there is no E_sem and no U-Net
+        if value != neutral and not (without_diffusion and name.startswith("model.")):
             raise UserError(
                 f"the stored config has {name}={value!r}, an option that this version no longer has; "
                 f"commit {commit} of cldis_jax still reads it"
@@ -97,6 +99,16 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
         if section:
             section.setdefault(field, value(values) if callable(value) else value)
     return values
+
+
+def _weight_while_listening(weight: float = 1e-3, listen_steps: int = 0, **_: Any) -> float:
+    """Once there was one weight of L_dt. Where it does not matter: the default of today."""
+    return weight if listen_steps > 0 and weight > 0 else 1e-3
+
+
+def _side_with_cross_attention(conditioning: str = "adagn", attention_resolutions: Sequence[int] = (), **_: Any) -> int:
+    """Once cross-attention was where self-attention was. Without cross-attention: the default of today."""
+    return max(attention_resolutions, default=0) if conditioning == "cross_attention" else 16
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:

@@ -123,6 +123,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"weight of L_dt {w:g}", {"distillation.weight": w}) for w in (3e-4, 1e-3, 3e-3)),
         *((f"weight of L_dt {schedule}", {"distillation.schedule": schedule}) for schedule in distillation.SCHEDULES),
         *((f"z_sem listens for {n:,} steps", {"distillation.listen_steps": n}) for n in (0, steps // 3)),
+        ("L_dt as light while z_sem listens", {"distillation.listen_weight": config.distillation.weight}),
         *((f"teacher gradient {on}", {"distillation.teacher_gradient": on == "on"}) for on in ("off", "on")),
         *((f"swap probability {p}", {"feedback.swap_probability": p}) for p in (0.0, 1.0)),
         ("swap in all steps", {"feedback.swap_probability": 0.5, "feedback.swap_steps": 0}),

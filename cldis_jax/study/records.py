@@ -25,6 +25,7 @@ UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
     ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
     # The schedule still decides x_t and C(t).
     ("diffusion.weight", 0): ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
+    ("model.encoder", "strided"): ("model.encoder_multipliers",),
     ("distillation.weight", 0): ("distillation.listen_",),
     ("distillation.listen_steps", 0): ("distillation.listen_weight",),
     ("feedback.swap_probability", 0): ("feedback.swap_steps",),
@@ -63,14 +64,14 @@ def read_folder(folder: pathlib.Path) -> Record | None:
 def write_lines(out: pathlib.Path) -> None:
     """Bring OUT/cells.jsonl up to date with the folders, if there are any; whole or not at all.
 
-    Its paths start at OUT, so that the file says the same anywhere.
+    The paths of workdirs and results start at OUT, so that the file says the same anywhere.
     """
     folders = _read_folders(out)
     if not folders:
         return
     for cell, record in folders.items():
-        for results in record["results"].values():
-            results["settings"]["workdir"] = f"cells/{cell}/run"
+        for latent, results in record["results"].items():
+            results["settings"] |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
     records = sorted((read_lines(out) | folders).items())
     lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in records]
     with atomic(out / LINES, "w") as file:

@@ -84,9 +84,24 @@ def test_a_run_of_before_the_weight_while_listening_had_one_weight():
 
 def test_cross_attention_is_where_it_was():
     """Earlier versions had it in the levels up to the largest side with self-attention."""
-    for sides, side in (([16, 8], 16), ([], 0)):
-        earlier = EARLIER | {"model": EARLIER["model"] | {"attention_resolutions": sides}}
-        assert config_json.upgrade(earlier)["model"]["cross_attention_side"] == side
+    for conditioning, sides, side in (("cross_attention", [16, 8], 16), ("cross_attention", [], 0), ("adagn", [8], 16)):
+        model = EARLIER["model"] | {"conditioning": conditioning, "attention_resolutions": sides}
+        assert config_json.upgrade(EARLIER | {"model": model})["model"]["cross_attention_side"] == side
+
+
+@pytest.mark.parametrize("changes", [{"weight": 0.0}, {"weight": 3e-3}])
+def test_runs_without_listening_can_be_resumed(changes):
+    """The weight while z_sem listens is not used there, and is not a difference."""
+    config = default.get_config()
+    config.distillation.update(changes)
+    earlier = EARLIER | {"distillation": EARLIER["distillation"] | changes}
+    assert config_json.differing_fields(earlier, config_json.config_to_json(config)) == []
+
+
+def test_a_vae_alone_has_no_encoder_that_could_be_retired():
+    alone = EARLIER | {"diffusion": EARLIER["diffusion"] | {"weight": 0.0}}
+    alone["model"] = EARLIER["model"] | {"encoder_head": "flatten"}
+    assert config_json.upgrade(alone)["model"]["encoder"] == "unet"
 
 
 def test_checkpoints_of_an_earlier_version_give_a_config_of_this_one(tmp_path):

@@ -24,7 +24,8 @@ def test_lines_are_the_records_of_the_folders(tmp_path):
     found = records.read(tmp_path)
     assert found[loop.id]["results"]["z_sem"]["settings"]["workdir"] == str(loop.folder(tmp_path) / "run")
     for results in found[loop.id]["results"].values():
-        results["settings"]["workdir"] = f"cells/{loop.id}/run"  # the lines name no folder of this machine
+        latent = results["settings"]["latent"]  # the lines name no folder of this machine
+        results["settings"] |= {"workdir": f"cells/{loop.id}/run", "out": f"cells/{loop.id}/{latent}"}
     assert found[loop.id]["results"]["z_disen"]["dci"]["disentanglement"]["mean"] == 0.1 + 0.2
     assert found[loop.id]["config"] == config_of(loop)
     assert found[alone.id]["results"] == {}  # a failed cell may have results of an earlier run; they do not count
@@ -126,7 +127,8 @@ def test_a_committed_cell_names_no_folder_of_a_machine(study):
             program, *_, flags = command.partition(" -m cldis_jax.")
             assert program == "python"
             assert " --workdir=cells/" in flags
-        assert all(found["settings"]["workdir"].startswith("cells/") for found in record["results"].values())
+        for found in record["results"].values():
+            assert all(found["settings"][path].startswith("cells/") for path in ("workdir", "out"))
 
 
 def test_a_committed_cell_keeps_its_complete_config():
