@@ -7,8 +7,8 @@
     python -m cldis_jax.main --config=configs/scenes.py:long,paper --workdir=runs/scenes_paper
 
     full (the first)  64 px, one GPU                                not run by us
-    long              32 px, one CPU core, 30 to 60 minutes         .79 with an earlier config (docs/studies/long_x0)
-    cpu               32 px, two CPU cores, ten minutes             .43 with another (docs/studies/cpu)
+    long              32 px, one CPU core, 30 to 60 minutes         DCI .79, earlier config (docs/studies/long_x0)
+    cpu               32 px, two CPU cores, ten minutes             DCI .43, earlier config (docs/studies/cpu)
     tiny              16 px, a smoke test, under a minute           no number
     long,paper        `long` with the preset `paper`                not run by us
 
