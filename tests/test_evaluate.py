@@ -21,6 +21,7 @@ from cldis_jax.evaluation import decoded, floors, labelled, registry, run, table
 from cldis_jax.evaluation.context import summary
 from cldis_jax.evaluation.floors import RandomMix
 from cldis_jax.metrics.content_tracking import SPAN
+from cldis_jax.models.semantic_encoder import StridedEncoder
 from cldis_jax.navigation import results as navigation_results
 from cldis_jax.runtime import checkpoint
 from cldis_jax.runtime.errors import UserError
@@ -170,8 +171,8 @@ def test_the_encoder_is_traced_once_for_several_checkpoints(context, workdir, mo
         traced.append(self)
         return nn.Module.apply(self, *arguments, **options)
 
+    monkeypatch.setattr(StridedEncoder, "apply", apply)
     newest = api.load(workdir)
-    monkeypatch.setattr(type(newest.networks.semantic_encoder), "apply", apply)
     settings = registry.Settings(workdir, **(SMALL | {"num_images": 450}))
     monkeypatch.setattr(checkpoint, "kept_steps", lambda workdir: [4, 8])
     found = run.best(newest, "mig", settings)
