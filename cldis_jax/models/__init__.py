@@ -51,11 +51,8 @@ def _strided(config: ConfigDict) -> str:
 
 def _levels(config: ConfigDict) -> tuple[str, ...]:
     """The fields with the levels of the U-Net and, unless E_sem is strided, of E_sem."""
-    return (
-        ("channel_multipliers",)
-        if config.model.encoder == "strided"
-        else ("channel_multipliers", "encoder_multipliers")
-    )
+    of_e_sem = () if config.model.encoder == "strided" else ("encoder_multipliers",)
+    return ("channel_multipliers", *of_e_sem)
 
 
 def _fits(config: ConfigDict, size: int) -> bool:

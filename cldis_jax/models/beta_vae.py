@@ -20,6 +20,11 @@ from cldis_jax.models.layers import Dtype, from_patches, to_patches
 he_normal = nn.initializers.he_normal()
 
 
+def stage_widths(base_channels: int, image_size: int) -> list[int]:
+    """The channels of the strided convolutions: base_channels twice, then twice as many."""
+    return [base_channels * (1 if i < 2 else 2) for i in range(num_stages(image_size))]
+
+
 class StridedConv(nn.Module):
     """A 4x4 convolution of stride 2 and padding 1: [B, H, W, C] -> [B, H / 2, W / 2, features]."""
 
@@ -71,9 +76,8 @@ class BetaVAE(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
-        stages = num_stages(self.image_size)
-        widths = [self.base_channels * (1 if i < 2 else 2) for i in range(stages)]
-        self.side, self.widest = self.image_size // 2**stages, widths[-1]
+        widths = stage_widths(self.base_channels, self.image_size)
+        self.side, self.widest = self.image_size // 2 ** len(widths), widths[-1]
         self.encoder_convs = [StridedConv(width, self.dtype) for width in widths]
         dense = functools.partial(nn.Dense, kernel_init=he_normal, dtype=self.dtype)
         self.encoder_hidden = dense(self.hidden_dim)

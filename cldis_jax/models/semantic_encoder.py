@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cldis_jax.models.beta_vae import StridedConv, num_stages
+from cldis_jax.models.beta_vae import StridedConv, stage_widths
 from cldis_jax.models.layers import Conv3x3, Dense, Dtype, EncoderBlock, GroupNorm, SelfAttention, to_patches
 
 KINDS = ("unet", "strided")
@@ -70,8 +70,7 @@ class StridedEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         h = x.astype(self.dtype)
-        for i in range(num_stages(x.shape[1])):
-            width = self.base_channels * (1 if i < 2 else 2)
+        for i, width in enumerate(stage_widths(self.base_channels, x.shape[1])):
             h = nn.silu(StridedConv(width, self.dtype, name=f"conv_{i}")(h))
         h = nn.silu(Dense(self.hidden_dim, dtype=self.dtype, name="hidden")(h.reshape(len(h), -1)))
         return Dense(self.latent_dim, dtype=self.dtype, name="head")(h).astype(jnp.float32)

@@ -50,7 +50,7 @@ def commands(cell: Cell, folder: pathlib.Path) -> list[list[str]]:
 
 
 def recorded_commands(cell: Cell) -> list[str]:
-    """The commands in the record of a cell: the interpreter is `python`, and its folder starts at OUT."""
+    """The commands in the record of a cell: `python`, and a folder relative to OUT."""
     programs = commands(cell, cell.folder(pathlib.Path()))
     return [shlex.join(["python", *arguments]) for _, *arguments in programs]
 
