@@ -28,7 +28,8 @@ def best() -> ConfigDict:
     The denoiser predicts x_0 through a skip connection, and cross-attention conditions it on z. E_sem has strided
     convolutions like those of the VAE. C follows the contribution of z to the denoiser (`gain`). The penalty is a
     hinge. L_vae is a mean over pixels, with two antithetic samples. z_sem starts with mean 0 and variance 1; at first
-    L_dt alone trains it. L_dt leaves out the units that the teacher does not use. The settings are for 100,000 steps at
+    L_dt alone trains it. L_dt leaves out the units that the teacher does not use; L_ind keeps them from repeating what
+    another unit says. The settings are for 100,000 steps at
     64 px; configs/small_images.py has those of other sizes.
     """
     config = default.get_config()
@@ -47,6 +48,7 @@ def best() -> ConfigDict:
     config.distillation.weigh_units = True
     config.distillation.listen_steps = 30_000
     config.distillation.listen_weight = 1e-2
+    config.independence.weight = 1e-3
     config.feedback.mode = "gain"
     config.feedback.lead_capacity = 2.0
     config.feedback.max_capacity = 14.0
@@ -122,6 +124,8 @@ REASONS = {
     "distillation.listen_steps=0": "the simplest form: every loss acts from the first step on",
     "distillation.listen_steps": "without it z_sem encodes factors in other units, before z_disen encodes them",
     "distillation.listen_weight": "with less, Adam's first steps of L_diff are too long for E_sem",
+    "independence.weight": "without L_ind a unit that the teacher does not use may repeat a hue",
+    "independence.weight=0.0": "L_ind was not measured in so short a run",
     "feedback.mode": "C follows the contribution of z to the denoiser, which closes the loop through z",
     "feedback.mode=progress": "the simplest reading of the paper: C follows the information that the denoiser recovers",
     "feedback.mode=fixed": "beta-VAE alone: there is no feedback",
@@ -136,6 +140,7 @@ REASONS = {
     "feedback.swap_steps": "swapping is needed until floor and wall have one unit each",
     "train.steps": "the length of the run",
     "train.learning_rate": "1e-3 suits a small network in a short run; Diff-AE's 1e-4 is for large ones",
+    "train.decay_share": "a constant rate throws E_sem off from time to time; a rate that falls to 0 ends this",
     "train.ema_decay": "the average must be shorter than the run",
     "train.clip_scope": "Diff-AE's recipe: one norm over all networks",
     "train.log_every": "the length of the run",

@@ -81,6 +81,9 @@ def get_config() -> ConfigDict:
     config.distillation.listen_weight = 1e-3  # lambda_dt in those steps [choice]
     config.distillation.teacher_gradient = False  # True: L_dt also moves mu towards z_sem
 
+    config.independence = ConfigDict()
+    config.independence.weight = 0.0  # lambda_ind: how much any two units of z_sem must be independent [choice: 0]
+
     config.feedback = ConfigDict()
     config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats
@@ -97,7 +100,8 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 500_000
     config.train.seed = 0
-    config.train.learning_rate = 1e-4  # Adam, constant [paper: Diff-AE]; the small networks of small_images.py: 1e-3
+    config.train.learning_rate = 1e-4  # Adam [paper: Diff-AE]; the small networks of small_images.py: 1e-3
+    config.train.decay_share = 0.0  # share of the steps, at the end, in which the rate falls to 0 [Diff-AE: constant]
     config.train.clip_norm = 1.0
     config.train.clip_scope = "branch"  # branch: the norm of each network | global: one norm over all [Diff-AE]
     config.train.ema_decay = 0.9999

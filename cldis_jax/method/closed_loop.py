@@ -20,6 +20,7 @@ from cldis_jax.method import diffusion
 from cldis_jax.method.distillation import distillation_loss, distillation_weight
 from cldis_jax.method.exchange import exchange
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
+from cldis_jax.method.independence import independence_loss
 from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
@@ -42,7 +43,8 @@ def closed_loop_loss(
     step: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, LoopOutput]:
-    """(L [], its terms and signals), where L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae.
+    """(L [], its terms and signals), where L = lambda_diff L_diff + lambda_dt L_dt + lambda_vae L_vae
+    + lambda_ind L_ind.
 
     Args:
       params: parameters by network, as from `models.init_params`.
@@ -75,11 +77,16 @@ def closed_loop_loss(
     C = capacity_of(config, feedback, schedule, noised.t)
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, C)
 
-    # 4. The sum.
+    # 4. L_ind: two units of z_sem say different things [choice].
+    L_ind, units = independence_loss(config, z_sem, feedback.units, step)
+
+    # 5. The sum.
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
+    loss += config.independence.weight * L_ind
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    return loss, LoopOutput(scalars | vae_scalars, signals)
+    scalars |= {"L_ind": L_ind} | vae_scalars
+    return loss, LoopOutput(scalars, signals.replace(units=units))
 
 
 def random_keys(key: jax.Array) -> dict[str, jax.Array]:

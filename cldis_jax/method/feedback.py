@@ -12,6 +12,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from cldis_jax.method import diffusion
+from cldis_jax.method.independence import UnitStatistics, initial_statistics
 from cldis_jax.method.prediction import Prediction, prediction_of
 from cldis_jax.models import Networks
 
@@ -24,6 +25,7 @@ class Feedback:
     progress: jax.Array  # moving average of `Signals.progress` []
     gain: jax.Array  # moving average of `Signals.gain` []
     zero_gain: jax.Array  # moving average of `Signals.zero_gain` []
+    units: UnitStatistics | None  # moving average of `Signals.units`; None: no L_ind
 
 
 @struct.dataclass
@@ -33,14 +35,15 @@ class Signals:
     progress: jax.Array  # share of the information that the denoiser recovers along the reverse process []
     gain: jax.Array  # log(error with z shuffled in the batch / error with the right z) []; NaN: not measured
     zero_gain: jax.Array  # the same with z = 0 instead of the shuffled z []
+    units: UnitStatistics | None = None  # of the batch's z_sem; None: no L_ind
 
 
 def initial_feedback(config: ConfigDict) -> Feedback:
     """The state before the first step: signals of 0, and C = C_lead (C = C_max in the mode `fixed`)."""
-    c = config.feedback
+    c, d = config.feedback, config.model.latent_dim
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
-    zero = jnp.float32(0)
-    return Feedback(capacity=jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero)
+    zero, units = jnp.float32(0), initial_statistics(d) if config.independence.weight > 0 else None
+    return Feedback(jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero, units=units)
 
 
 # --- The rules ---
@@ -84,12 +87,13 @@ def close_loop(config: ConfigDict, feedback: Feedback, signals: Signals, step: j
 
     def average(old, new, steps=1):  # `steps`: training steps between two measurements
         decay = c.ema_decay**steps
-        return jnp.where(jnp.isnan(new), old, decay * old + (1 - decay) * new)
+        return jax.tree.map(lambda a, b: jnp.where(jnp.isnan(b), a, decay * a + (1 - decay) * b), old, new)
 
     averages = feedback.replace(
         progress=average(feedback.progress, signals.progress),
         gain=average(feedback.gain, signals.gain, c.every),
         zero_gain=average(feedback.zero_gain, signals.zero_gain, c.every),
+        units=average(feedback.units, signals.units),
     )
     share = RULES[c.mode](c, averages, step)
     capacity = c.lead_capacity + (c.max_capacity - c.lead_capacity) * jnp.clip(share, 0, 1)

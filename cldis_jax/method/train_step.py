@@ -58,9 +58,9 @@ class TrainState:
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam with a constant rate. Gradients are clipped by the norm of each network, or by one norm over all."""
+    """Adam. Gradients are clipped by the norm of each network, or by one norm over all."""
     c = config.train
-    clip, adam = optax.clip_by_global_norm(c.clip_norm), optax.adam(c.learning_rate)
+    clip, adam = optax.clip_by_global_norm(c.clip_norm), optax.adam(learning_rate(config))
     if c.clip_scope == "global":
         return optax.chain(clip, adam)
 
@@ -69,6 +69,15 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
     names = ("unet", "semantic_encoder", "beta_vae")
     return optax.partition({name: optax.chain(clip, adam) for name in names}, labels)
+
+
+def learning_rate(config: ConfigDict) -> float | optax.Schedule:
+    """The rate of Adam: constant [Diff-AE], or with a linear decay to 0 at the end of the run [choice]."""
+    c = config.train
+    if c.decay_share == 0:
+        return c.learning_rate
+    decay_steps = round(c.decay_share * c.steps)
+    return optax.linear_schedule(c.learning_rate, 0.0, decay_steps, c.steps - decay_steps)
 
 
 def create_state(networks: Networks, config: ConfigDict, params: dict | None = None) -> TrainState:

@@ -13,7 +13,7 @@ from cldis_jax.runtime.errors import UserError
 FREE_FIELDS = (
     "preset",
     "profile_steps",
-    "train.steps",
+    "train.steps",  # unless train.decay_share is above 0: see `differing_fields`
     "train.log_every",
     "train.picture_every",
     "train.num_pictures",
@@ -45,6 +45,8 @@ ADDED: dict[str, Any] = {
     "distillation.listen_weight": lambda values: _weight_while_listening(**values["distillation"]),
     "model.cross_attention_side": lambda values: _side_with_cross_attention(**values["model"]),
     "model.encoder": "unet",
+    "independence.weight": 0.0,
+    "train.decay_share": 0.0,
     "train.wandb": "",
 }
 
@@ -96,8 +98,7 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
             )
     for name, value in ADDED.items():
         section, field = _place(values, name)
-        if section:
-            section.setdefault(field, value(values) if callable(value) else value)
+        section.setdefault(field, value(values) if callable(value) else value)
     return values
 
 
@@ -112,10 +113,10 @@ def _side_with_cross_attention(conditioning: str = "adagn", attention_resolution
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(section, field) of a dotted name; an empty section if there is none."""
+    """(section, field) of a dotted name; a section that is absent is made."""
     *sections, field = name.split(".")
     for section in sections:
-        values = values.get(section, {})
+        values = values.setdefault(section, {})
     return values, field
 
 
@@ -128,8 +129,9 @@ def differing_fields(saved: dict[str, Any], asked: dict[str, Any]) -> list[str]:
       UserError: see `upgrade`.
     """
     saved, asked = flatten(upgrade(saved)), flatten(upgrade(asked))
+    decays = asked.get("train.decay_share", 0) > 0  # then the rate of each step depends on the number of steps
     return [
         f"{name}: {saved.get(name, '(absent)')!r} in the workdir, {asked.get(name, '(absent)')!r} asked for"
         for name in sorted(saved.keys() | asked.keys())
-        if saved.get(name) != asked.get(name) and not is_free(name)
+        if saved.get(name) != asked.get(name) and (not is_free(name) or (decays and name == "train.steps"))
     ]

@@ -118,6 +118,8 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"E_sem {kind}", {"model.encoder": kind}) for kind in semantic_encoder.KINDS),
         *((f"L_dt {form}", distilled(config, form)) for form in distillation.FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
+        *((f"weight of L_ind {w:g}", {"independence.weight": w}) for w in (0.0, 1e-3)),
+        ("constant rate", {"train.decay_share": 0.0}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),
         ("one sample of z_disen", {"vae.antithetic": False}),
         *((f"weight of L_dt {w:g}", {"distillation.weight": w}) for w in (3e-4, 1e-3, 3e-3)),

@@ -24,7 +24,7 @@ LINES = "cells.jsonl"
 UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
     ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
     # The schedule still decides x_t and C(t).
-    ("diffusion.weight", 0): ("distillation.", "feedback.swap_", "model.standardize_z_sem"),
+    ("diffusion.weight", 0): ("distillation.", "independence.", "feedback.swap_", "model.standardize_z_sem"),
     ("model.encoder", "strided"): ("model.encoder_multipliers",),
     ("distillation.weight", 0): ("distillation.listen_",),
     ("distillation.listen_steps", 0): ("distillation.listen_weight",),

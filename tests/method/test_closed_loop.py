@@ -21,6 +21,8 @@ def config():
 
 def run(config, params=PARAMS, objective=closed_loop.closed_loop_loss, step=0, capacity=5.0):
     loop = feedback.initial_feedback(config).replace(capacity=jnp.float32(capacity))
+    if loop.units is not None:
+        loop = loop.replace(units=loop.units.replace(covariances=jnp.full_like(loop.units.covariances, 0.1)))
 
     def loss(params):
         return objective(params, NETWORKS, config, X0, loop, jnp.array(step), KEY)
@@ -88,10 +90,13 @@ def test_antithetic_pairs_cancel_the_noise_of_a_linear_decoder(config):
 
 def test_the_sum_and_its_weights(config):
     config.distillation.weight, config.vae.weight, config.diffusion.weight = 0.3, 0.7, 1.3
-    value, output, _ = run(config)
+    config.independence.weight = 0.4
+    value, output, _ = run(config, step=10_000)
     s = output.scalars
-    np.testing.assert_allclose(value, 1.3 * s["L_diff"] + 0.3 * s["L_dt"] + 0.7 * s["L_vae"], rtol=1e-5)
+    expected = 1.3 * s["L_diff"] + 0.3 * s["L_dt"] + 0.7 * s["L_vae"] + 0.4 * s["L_ind"]
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert s["L_dt"] > 0
+    assert s["L_ind"] != 0
 
 
 @pytest.mark.parametrize("teacher_gradient", [False, True])

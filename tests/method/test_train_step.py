@@ -40,6 +40,24 @@ def test_adam_moves_by_the_learning_rate(tiny):
     jax.tree.map(lambda u: np.testing.assert_allclose(u, -0.01, rtol=1e-3), updates)
 
 
+def test_the_rate_falls_to_0_over_the_last_steps(tiny):
+    tiny.train.learning_rate, tiny.train.steps = 0.01, 10
+    assert train_step.learning_rate(tiny) == 0.01
+    tiny.train.decay_share = 0.4
+    rates = [train_step.learning_rate(tiny)(step) for step in range(11)]
+    np.testing.assert_allclose(rates, [0.01] * 7 + [0.0075, 0.005, 0.0025, 0], rtol=1e-5, atol=1e-9)
+
+
+def test_adams_steps_follow_the_rate(tiny):
+    tiny.train.learning_rate, tiny.train.steps, tiny.train.decay_share = 0.01, 4, 0.5
+    optimizer = train_step.make_optimizer(tiny)
+    gradients = jax.tree.map(lambda p: p * 1e-3, params())
+    state = optimizer.init(params())
+    for rate in (0.01, 0.01, 0.01, 0.005):
+        updates, state = optimizer.update(gradients, state, params())
+        jax.tree.map(lambda u, rate=rate: np.testing.assert_allclose(u, -rate, rtol=1e-3), updates)
+
+
 @pytest.fixture
 def step(tiny, monkeypatch):
     """A function that takes one step of a VAE by plain gradient descent: (before, after, scalars)."""

@@ -1,0 +1,149 @@
+"""L_ind against numpy, against closed forms, and against the invariants that it is there for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from cldis_jax.configs import default
+from cldis_jax.method import feedback
+from cldis_jax.method.independence import (
+    FREQUENCIES,
+    UnitStatistics,
+    independence_loss,
+    initial_statistics,
+    standardize,
+    unit_covariances,
+)
+
+AFTER = jnp.array(10**6)  # a step at which L_ind has its full weight
+
+
+@pytest.fixture
+def config():
+    config = default.get_config()
+    config.independence.weight, config.distillation.listen_steps = 1.0, 5
+    return config
+
+
+def normal(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def statistics_of(z: jax.Array) -> UnitStatistics:
+    u = (z - z.mean(0, keepdims=True)) / jnp.sqrt(z.var(0, keepdims=True) + 1e-6)
+    return UnitStatistics(z.mean(0), jnp.square(z).mean(0), unit_covariances(u))
+
+
+def test_the_covariances_are_numpys():
+    u, k, d = normal(40, 3) @ np.array([[1, 0.5, 0], [0, 1, 2], [0, 0, 0.3]], np.float32), FREQUENCIES, 3
+    cosines = [2**0.5 * np.cos(np.pi * i * stats.norm.cdf(u.astype(np.float64))) for i in range(1, k + 1)]
+    of_all = np.cov(np.concatenate(cosines, 1).T, bias=True).reshape(k, d, k, d).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(unit_covariances(jnp.asarray(u)), of_all * (1 - np.eye(d)), rtol=1e-3, atol=1e-4)
+
+
+def test_independent_normal_units_have_no_covariance_and_equal_units_that_of_an_orthonormal_basis():
+    u = np.random.default_rng(0).normal(size=(200_000, 2)).astype(np.float32)
+    assert np.abs(unit_covariances(jnp.asarray(u))).max() < 0.01
+    twice = unit_covariances(jnp.asarray(u[:, [0, 0]]))[..., 0, 1]
+    np.testing.assert_allclose(twice, np.eye(FREQUENCIES), atol=0.01)
+
+
+def test_normal_units_with_a_correlation_have_mehlers_mean_square_contingency():
+    """Over a complete basis the squares sum to rho^2 / (1 - rho^2) (Mehler's formula); four have most."""
+    rho = 0.5
+    u = np.random.default_rng(0).multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=400_000).astype(np.float32)
+    found = np.square(unit_covariances(jnp.asarray(u))[..., 0, 1]).sum()
+    assert 0.8 * rho**2 / (1 - rho**2) < found < rho**2 / (1 - rho**2) + 0.01
+
+
+def test_the_cosine_and_the_sine_of_a_hue_are_dependent():
+    """They are uncorrelated, but not independent."""
+    hue = 2 * np.pi * np.arange(1000) / 1000
+    u = 2**0.5 * jnp.stack([jnp.cos(hue), jnp.sin(hue)], 1)
+    found = unit_covariances(u)[..., 0, 1]
+    assert abs(found[0, 0]) < 1e-4
+    assert np.square(found).sum() > 0.1
+
+
+def test_the_gradient_is_that_of_the_squared_covariances(config):
+    z = jnp.asarray(normal(16, 4))
+    average = statistics_of(z)
+    _, batch = independence_loss(config, z, average, AFTER)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), batch, average)
+    found = jax.grad(lambda z: independence_loss(config, z, average, AFTER)[0])(z)
+    expected = jax.grad(lambda z: jnp.square(statistics_of(z).covariances).sum())(z)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(found).max() > 1e-3
+
+
+def test_units_are_standardised_by_the_average_and_keep_their_scale_and_mean(config):
+    z, k = jnp.asarray(normal(16, 4)), FREQUENCIES
+    average = UnitStatistics(jnp.full(4, 2.0), jnp.full(4, 13.0), jnp.asarray(normal(k, k, 4, 4)))
+    np.testing.assert_allclose(standardize(z, average), (z - 2) / 3, rtol=1e-4, atol=1e-5)  # 13 - 2^2 = 3^2
+    average = statistics_of(z).replace(covariances=average.covariances)
+    gradient = jax.grad(lambda z: independence_loss(config, z, average, AFTER)[0])(z)
+    assert np.abs(gradient).max() > 1e-2
+    np.testing.assert_allclose(gradient.sum(0), 0, atol=1e-4)  # it does not shift a unit
+    np.testing.assert_allclose((gradient * z).sum(0), 0, atol=1e-3)  # nor scale one
+
+
+def test_descent_separates_two_factors_that_two_units_share(config):
+    """As width and height share the shape and the scale of an object: a square and a 45-degree mixture of it."""
+    rng = np.random.default_rng(0)
+    scale, shape = rng.integers(0, 8, (2_000, 16)) / 7, rng.integers(0, 4, (2_000, 16)) / 3
+    factors = jnp.asarray(np.stack([scale, shape], -1), jnp.float32)
+    mixing, average, decay = jnp.array([[1.0, 1.0], [-0.9, 1.1]]), initial_statistics(2), 0.99
+
+    @jax.jit
+    def step(mixing, average, batch):
+        def loss(mixing):
+            return independence_loss(config, batch @ mixing, average, AFTER)
+
+        (_, new), gradient = jax.value_and_grad(loss, has_aux=True)(mixing)
+        average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, average, new)
+        return mixing - 0.02 * gradient, average
+
+    def share(mixing):  # of the larger factor in the variance of each unit
+        squares = np.square(mixing * np.array([[scale.std()], [shape.std()]]))
+        return squares.max(0) / squares.sum(0)
+
+    before = share(mixing)
+    for batch in factors:
+        mixing, average = step(mixing, average, batch)
+    assert before.max() < 0.7 < 0.97 < share(mixing).min()
+
+
+def test_it_waits_for_the_end_of_listening(config):
+    z, k = jnp.asarray(normal(16, 4)), FREQUENCIES
+    average = initial_statistics(4).replace(covariances=jnp.asarray(normal(k, k, 4, 4)))
+
+    def gradient(step):
+        return jax.grad(lambda z: independence_loss(config, z, average, jnp.array(step))[0])(z)
+
+    np.testing.assert_array_equal(gradient(5), 0)
+    np.testing.assert_allclose(gradient(5 + 1_000), gradient(5 + 2_000) / 2, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(gradient(5 + 2_000), gradient(10**6))
+    assert np.abs(gradient(6)).max() > 0
+    config.distillation.weight = 0.0  # Diff-AE alone does not listen
+    np.testing.assert_array_equal(gradient(0), 0)
+    assert np.abs(gradient(1)).max() > 0
+
+
+def test_with_weight_0_there_is_no_state(config):
+    assert feedback.initial_feedback(config).units.mean.shape == (10,)
+    config.independence.weight = 0.0
+    assert feedback.initial_feedback(config).units is None
+    assert independence_loss(config, jnp.zeros((4, 10)), None, jnp.array(9)) == (0, None)
+
+
+def test_the_average_of_the_loop_is_that_of_the_statistics(config):
+    loop = feedback.initial_feedback(config)
+    new = jax.tree.map(lambda a: a + 1, loop.units)
+    signals = feedback.Signals(jnp.float32(0), jnp.float32(0), jnp.float32(0), new)
+    moved = loop
+    for step in range(3):
+        moved = feedback.close_loop(config, moved, signals, jnp.array(step))
+    change = jax.tree.map(lambda a, b: a - b, moved.units, loop.units)
+    jax.tree.map(lambda a: np.testing.assert_allclose(a, 1 - 0.99**3, rtol=1e-4), change)
