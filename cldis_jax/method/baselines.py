@@ -63,8 +63,7 @@ def beta_vae_loss(
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, capacity_of(config, feedback, schedule, noised.t))
     loss = config.vae.weight * L_vae
     zero = jnp.float32(0)
-    signals = Signals(zero, zero, zero, feedback.units)
-    return loss, LoopOutput(_scalars(config, loss, L_vae=L_vae) | vae_scalars, signals)
+    return loss, LoopOutput(_scalars(config, loss, L_vae=L_vae) | vae_scalars, Signals(zero, zero, zero))
 
 
 def _scalars(config: ConfigDict, loss: jax.Array, **terms: jax.Array) -> dict[str, jax.Array]:

@@ -25,7 +25,14 @@ class Feedback:
     progress: jax.Array  # moving average of `Signals.progress` []
     gain: jax.Array  # moving average of `Signals.gain` []
     zero_gain: jax.Array  # moving average of `Signals.zero_gain` []
-    units: UnitStatistics | None  # moving average of `Signals.units`; None: no L_ind
+    units = None  # not a field: a field that is None would change the layout of every checkpoint
+
+
+@struct.dataclass
+class FeedbackOfUnits(Feedback):
+    """The same with L_ind."""
+
+    units: UnitStatistics  # moving average of `Signals.units`
 
 
 @struct.dataclass
@@ -42,8 +49,11 @@ def initial_feedback(config: ConfigDict) -> Feedback:
     """The state before the first step: signals of 0, and C = C_lead (C = C_max in the mode `fixed`)."""
     c, d = config.feedback, config.model.latent_dim
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
-    zero, units = jnp.float32(0), initial_statistics(d) if config.independence.weight > 0 else None
-    return Feedback(jnp.float32(capacity), progress=zero, gain=zero, zero_gain=zero, units=units)
+    zero = jnp.float32(0)
+    averages = {"capacity": jnp.float32(capacity), "progress": zero, "gain": zero, "zero_gain": zero}
+    if config.independence.weight == 0 or config.diffusion.weight == 0:  # a VAE alone has no z_sem
+        return Feedback(**averages)
+    return FeedbackOfUnits(**averages, units=initial_statistics(d))
 
 
 # --- The rules ---
@@ -93,8 +103,9 @@ def close_loop(config: ConfigDict, feedback: Feedback, signals: Signals, step: j
         progress=average(feedback.progress, signals.progress),
         gain=average(feedback.gain, signals.gain, c.every),
         zero_gain=average(feedback.zero_gain, signals.zero_gain, c.every),
-        units=average(feedback.units, signals.units),
     )
+    if feedback.units is not None:
+        averages = averages.replace(units=average(feedback.units, signals.units))
     share = RULES[c.mode](c, averages, step)
     capacity = c.lead_capacity + (c.max_capacity - c.lead_capacity) * jnp.clip(share, 0, 1)
     return averages.replace(capacity=jnp.maximum(feedback.capacity, capacity))

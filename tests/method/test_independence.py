@@ -1,5 +1,7 @@
 """L_ind against numpy, against closed forms, and against the invariants that it is there for."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,7 +136,9 @@ def test_it_waits_for_the_end_of_listening(config):
 def test_with_weight_0_there_is_no_state(config):
     assert feedback.initial_feedback(config).units.mean.shape == (10,)
     config.independence.weight = 0.0
-    assert feedback.initial_feedback(config).units is None
+    without = feedback.initial_feedback(config)
+    assert without.units is None
+    assert [field.name for field in dataclasses.fields(without)] == ["capacity", "progress", "gain", "zero_gain"]
     assert independence_loss(config, jnp.zeros((4, 10)), None, jnp.array(9)) == (0, None)
 
 
