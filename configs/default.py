@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]
     config.feedback.max_capacity = 25.0  # C_max, nats
     config.feedback.lead_capacity = 0.0  # C_lead, nats: C at the start
-    config.feedback.ema_decay = 0.99  # of the averaged signal, per step (gain: ema_decay ** every per measurement)
+    config.feedback.ema_decay = 0.99  # of the averaged signals and of L_ind, per step (gain: ema_decay ** every)
     config.feedback.reference = 1.0  # the signal's value at which C reaches C_max
     config.feedback.anneal_steps = 100_000  # anneal: steps from C_lead to C_max
     config.feedback.every = 10  # gain: steps between measurements

@@ -60,7 +60,7 @@ def main():
         relative = [
             abs(ours[name] - theirs[name]) / max(abs(theirs[name]), 1e-3)
             for ours, theirs in zip(losses, reference_losses)
-            for name in ("loss", "L_diff", "L_vae", "L_dt")
+            for name in ("loss", "L_diff", "L_vae", "L_dt", "L_ind")
         ]
         far = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, reference_params)
         facts["loss_error"] = max(relative)

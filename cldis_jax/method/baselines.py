@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from cldis_jax.method import closed_loop, diffusion
 from cldis_jax.method.closed_loop import LoopOutput, random_keys
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
-from cldis_jax.method.independence import independence_loss
+from cldis_jax.method.independence import independence_loss, independence_weight
 from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
@@ -40,10 +40,11 @@ def diffae_loss(
     denoise = networks.denoiser(params, z_sem, dropout=keys["dropout"])
     error = diffusion.squared_error(denoise, prediction, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
-    L_ind, units = independence_loss(config, z_sem, feedback.units, step)
-    loss = config.diffusion.weight * L_diff + config.independence.weight * L_ind
+    L_ind, units = independence_loss(config, z_sem, feedback.units)
+    lambda_ind = independence_weight(config, step)
+    loss = config.diffusion.weight * L_diff + lambda_ind * L_ind
     signals = measure(config, schedule, networks, params, z_sem, error, noised, step)
-    scalars = _scalars(config, loss, L_diff=L_diff, L_ind=L_ind)
+    scalars = _scalars(config, loss, L_diff=L_diff, L_ind=L_ind, lambda_ind=lambda_ind)
     return loss, LoopOutput(scalars, signals.replace(units=units))
 
 
@@ -68,5 +69,5 @@ def beta_vae_loss(
 
 def _scalars(config: ConfigDict, loss: jax.Array, **terms: jax.Array) -> dict[str, jax.Array]:
     """The same scalars as those of the closed loop. Absent terms are 0."""
-    absent = dict.fromkeys(("L_diff", "L_vae", "L_dt", "L_ind"), jnp.float32(0))
+    absent = dict.fromkeys(("L_diff", "L_vae", "L_dt", "L_ind", "lambda_ind"), jnp.float32(0))
     return {"loss": loss, "lambda_dt": jnp.float32(config.distillation.weight)} | absent | terms

@@ -8,7 +8,7 @@
 
 This file follows the paper's framework figure. Where what we could read of the paper leaves a question open, a config
 field decides, which configs/default.py marks as [choice]. Each choice is a small function in `feedback`, `exchange`,
-`distillation` or `vae_loss`. `baselines` has the losses of a single branch.
+`distillation`, `vae_loss` or `independence`. `baselines` has the losses of a single branch.
 """
 
 import jax
@@ -20,7 +20,7 @@ from cldis_jax.method import diffusion
 from cldis_jax.method.distillation import distillation_loss, distillation_weight
 from cldis_jax.method.exchange import exchange
 from cldis_jax.method.feedback import Feedback, Signals, capacity_of, measure, vae_input
-from cldis_jax.method.independence import independence_loss
+from cldis_jax.method.independence import independence_loss, independence_weight
 from cldis_jax.method.prediction import prediction_of
 from cldis_jax.method.vae_loss import posterior, vae_loss
 from cldis_jax.models import Networks
@@ -77,15 +77,16 @@ def closed_loop_loss(
     C = capacity_of(config, feedback, schedule, noised.t)
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, C)
 
-    # 4. L_ind: two units of z_sem say different things [choice].
-    L_ind, units = independence_loss(config, z_sem, feedback.units, step)
+    # 4. L_ind: any two units of z_sem are independent [choice].
+    L_ind, units = independence_loss(config, z_sem, feedback.units)
+    lambda_ind = independence_weight(config, step)
 
     # 5. The sum.
     loss = config.diffusion.weight * L_diff + lambda_dt * L_dt + config.vae.weight * L_vae
-    loss += config.independence.weight * L_ind
+    loss += lambda_ind * L_ind
 
     scalars = {"loss": loss, "L_diff": L_diff, "L_vae": L_vae, "L_dt": L_dt, "lambda_dt": jnp.float32(lambda_dt)}
-    scalars |= {"L_ind": L_ind} | vae_scalars
+    scalars |= {"L_ind": L_ind, "lambda_ind": lambda_ind} | vae_scalars
     return loss, LoopOutput(scalars, signals.replace(units=units))
 
 

@@ -25,19 +25,23 @@ class Feedback:
     progress: jax.Array  # moving average of `Signals.progress` []
     gain: jax.Array  # moving average of `Signals.gain` []
     zero_gain: jax.Array  # moving average of `Signals.zero_gain` []
-    units = None  # not a field: a field that is None would change the layout of every checkpoint
+
+    @property
+    def units(self) -> UnitStatistics | None:
+        """None: no L_ind. This is no field, so that the checkpoints without L_ind have the layout that they had."""
+        return None
 
 
 @struct.dataclass
-class FeedbackOfUnits(Feedback):
-    """The same with L_ind."""
+class FeedbackWithUnits(Feedback):
+    """The same with L_ind, whose averages travel here because each step renews them, too. C does not depend on them."""
 
-    units: UnitStatistics  # moving average of `Signals.units`
+    units: UnitStatistics = struct.field(default=None)  # moving average of `Signals.units`
 
 
 @struct.dataclass
 class Signals:
-    """Measurements of the denoiser on one batch."""
+    """Measurements on one batch: of the denoiser, and of the units of z_sem for L_ind."""
 
     progress: jax.Array  # share of the information that the denoiser recovers along the reverse process []
     gain: jax.Array  # log(error with z shuffled in the batch / error with the right z) []; NaN: not measured
@@ -53,7 +57,7 @@ def initial_feedback(config: ConfigDict) -> Feedback:
     averages = {"capacity": jnp.float32(capacity), "progress": zero, "gain": zero, "zero_gain": zero}
     if config.independence.weight == 0 or config.diffusion.weight == 0:  # a VAE alone has no z_sem
         return Feedback(**averages)
-    return FeedbackOfUnits(**averages, units=initial_statistics(d))
+    return FeedbackWithUnits(**averages, units=initial_statistics(d))
 
 
 # --- The rules ---

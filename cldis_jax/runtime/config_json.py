@@ -45,10 +45,11 @@ ADDED: dict[str, Any] = {
     "distillation.listen_weight": lambda values: _weight_while_listening(**values["distillation"]),
     "model.cross_attention_side": lambda values: _side_with_cross_attention(**values["model"]),
     "model.encoder": "unet",
-    "independence.weight": 0.0,
     "train.decay_share": 0.0,
     "train.wandb": "",
 }
+# Sections that earlier versions did not have, with the values at which a run is computed as it was then.
+ADDED_SECTIONS: dict[str, dict[str, Any]] = {"independence": {"weight": 0.0}}
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -96,9 +97,12 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
                 f"the stored config has {name}={value!r}, an option that this version no longer has; "
                 f"commit {commit} of cldis_jax still reads it"
             )
+    if "distillation" in values:  # the config of a training
+        values = copy.deepcopy(ADDED_SECTIONS) | values
     for name, value in ADDED.items():
         section, field = _place(values, name)
-        section.setdefault(field, value(values) if callable(value) else value)
+        if section:
+            section.setdefault(field, value(values) if callable(value) else value)
     return values
 
 
@@ -113,10 +117,10 @@ def _side_with_cross_attention(conditioning: str = "adagn", attention_resolution
 
 
 def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """(section, field) of a dotted name; a section that is absent is made."""
+    """(section, field) of a dotted name; an empty section if there is none."""
     *sections, field = name.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        values = values.get(section, {})
     return values, field
 
 

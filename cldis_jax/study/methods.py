@@ -51,7 +51,10 @@ def open_loop(steps: int) -> Method:
 
 
 def diffae_alone(conditioning: str) -> Method:
-    """The Diff-AE without a VAE. It never standardises z_sem, because it scores higher without."""
+    """The Diff-AE without a VAE, with the loop's improvements to it, L_ind among them.
+
+    It never standardises z_sem, because it scores higher without.
+    """
     alone = {"vae.weight": 0.0, "distillation.weight": 0.0, "model.standardize_z_sem": False}
     return Method(
         f"Diff-AE alone, {CONDITIONINGS[conditioning]}",

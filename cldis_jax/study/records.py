@@ -154,13 +154,14 @@ def state(cell: Cell, record: Record | None, as_run: bool = False) -> tuple[str,
 def conflict(cell: Cell, record: Record | None, folder: pathlib.Path) -> str:
     """How the record or workdir of a cell differs from the cell; empty if the cell may continue from it.
 
-    A run of fewer steps is no conflict: training continues.
+    A run of fewer steps is no conflict, because training continues; but it is one if the rate depends on the steps.
     """
     found = [record["config"]] if record and record["status"] == "done" else []
     if (path := folder / "run" / "config.json").exists():
         found.append(report.read_json(path))
+    constant_rate = resolve(cell).train.decay_share == 0
     for config in found:
-        shorter = flatten(config).get("train.steps", cell.steps) <= cell.steps
+        shorter = constant_rate and flatten(config).get("train.steps", cell.steps) <= cell.steps
         changed = [line for line in changed_fields(cell, config) if not (shorter and line.startswith("train.steps="))]
         if changed:
             return "; ".join(changed)

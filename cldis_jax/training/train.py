@@ -23,7 +23,7 @@ from cldis_jax.training.watch import Watch
 
 CURVES = {
     "L_diff": ("L_diff",),
-    "L_dt": ("L_dt",),
+    "L_dt, L_ind": ("L_dt", "L_ind"),
     "VAE": ("L_vae", "vae/reconstruction"),
     "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
     "feedback": ("feedback/progress", "feedback/z_gain", "feedback/z_gain_zero"),

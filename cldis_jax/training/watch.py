@@ -68,7 +68,7 @@ class Watch:
         step, recorded, speed = self._pending
         self._pending = None
         means = {name: float(np.mean(v)) for name, v in self._read(recorded).items()}
-        shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_vae") if means.get(name)}
+        shown = {name: f"{means[name]:.4g}" for name in ("L_diff", "L_dt", "L_ind", "L_vae") if means.get(name)}
         if "vae/capacity" in means:
             shown["C"] = f"{means['vae/capacity']:.3g}"
         if "L_diff" in shown:

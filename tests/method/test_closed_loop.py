@@ -99,6 +99,16 @@ def test_the_sum_and_its_weights(config):
     assert s["L_ind"] != 0
 
 
+def test_diffae_alone_has_L_ind_too(config):
+    config.vae.weight, config.diffusion.weight, config.independence.weight = 0.0, 1.3, 0.4
+    value, output, gradient = run(config, objective=baselines.diffae_loss, step=10_000)
+    np.testing.assert_allclose(value, 1.3 * output.scalars["L_diff"] + 0.4 * output.scalars["L_ind"], rtol=1e-5)
+    assert output.scalars["L_ind"] != 0
+    config.independence.weight = 0.0
+    without = run(config, objective=baselines.diffae_loss, step=10_000)[2]
+    assert float(jnp.abs(gradient["semantic_encoder"]["w"] - without["semantic_encoder"]["w"]).max()) > 1e-4
+
+
 @pytest.mark.parametrize("teacher_gradient", [False, True])
 def test_which_parameters_distillation_trains(config, teacher_gradient):
     """z_sem always; the teacher's mean only with teacher_gradient; its variance never."""

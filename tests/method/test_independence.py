@@ -12,14 +12,14 @@ from cldis_jax.configs import default
 from cldis_jax.method import feedback
 from cldis_jax.method.independence import (
     FREQUENCIES,
+    RAMP_STEPS,
     UnitStatistics,
     independence_loss,
+    independence_weight,
     initial_statistics,
     standardize,
     unit_covariances,
 )
-
-AFTER = jnp.array(10**6)  # a step at which L_ind has its full weight
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_the_cosine_and_the_sine_of_a_hue_are_dependent():
 def test_the_gradient_is_that_of_the_squared_covariances(config):
     z = jnp.asarray(normal(16, 4))
     average = statistics_of(z)
-    _, batch = independence_loss(config, z, average, AFTER)
+    _, batch = independence_loss(config, z, average)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), batch, average)
-    found = jax.grad(lambda z: independence_loss(config, z, average, AFTER)[0])(z)
+    found = jax.grad(lambda z: independence_loss(config, z, average)[0])(z)
     expected = jax.grad(lambda z: jnp.square(statistics_of(z).covariances).sum())(z)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
     assert np.abs(found).max() > 1e-3
@@ -85,7 +85,7 @@ def test_units_are_standardised_by_the_average_and_keep_their_scale_and_mean(con
     average = UnitStatistics(jnp.full(4, 2.0), jnp.full(4, 13.0), jnp.asarray(normal(k, k, 4, 4)))
     np.testing.assert_allclose(standardize(z, average), (z - 2) / 3, rtol=1e-4, atol=1e-5)  # 13 - 2^2 = 3^2
     average = statistics_of(z).replace(covariances=average.covariances)
-    gradient = jax.grad(lambda z: independence_loss(config, z, average, AFTER)[0])(z)
+    gradient = jax.grad(lambda z: independence_loss(config, z, average)[0])(z)
     assert np.abs(gradient).max() > 1e-2
     np.testing.assert_allclose(gradient.sum(0), 0, atol=1e-4)  # it does not shift a unit
     np.testing.assert_allclose((gradient * z).sum(0), 0, atol=1e-3)  # nor scale one
@@ -101,7 +101,7 @@ def test_descent_separates_two_factors_that_two_units_share(config):
     @jax.jit
     def step(mixing, average, batch):
         def loss(mixing):
-            return independence_loss(config, batch @ mixing, average, AFTER)
+            return independence_loss(config, batch @ mixing, average)
 
         (_, new), gradient = jax.value_and_grad(loss, has_aux=True)(mixing)
         average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, average, new)
@@ -117,20 +117,22 @@ def test_descent_separates_two_factors_that_two_units_share(config):
     assert before.max() < 0.7 < 0.97 < share(mixing).min()
 
 
-def test_it_waits_for_the_end_of_listening(config):
-    z, k = jnp.asarray(normal(16, 4)), FREQUENCIES
-    average = initial_statistics(4).replace(covariances=jnp.asarray(normal(k, k, 4, 4)))
+def test_the_loss_of_a_steady_state_is_the_squared_covariance(config):
+    z = jnp.asarray(normal(16, 4))
+    average = statistics_of(z)
+    np.testing.assert_allclose(
+        independence_loss(config, z, average)[0], jnp.square(average.covariances).sum(), rtol=1e-4
+    )
 
-    def gradient(step):
-        return jax.grad(lambda z: independence_loss(config, z, average, jnp.array(step))[0])(z)
 
-    np.testing.assert_array_equal(gradient(5), 0)
-    np.testing.assert_allclose(gradient(5 + 1_000), gradient(5 + 2_000) / 2, rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(gradient(5 + 2_000), gradient(10**6))
-    assert np.abs(gradient(6)).max() > 0
-    config.distillation.weight = 0.0  # Diff-AE alone does not listen
-    np.testing.assert_array_equal(gradient(0), 0)
-    assert np.abs(gradient(1)).max() > 0
+def test_its_weight_rises_once_z_sem_no_longer_listens(config):
+    config.independence.weight = 0.5
+    weights = [float(independence_weight(config, jnp.array(5 + step))) for step in (-5, 0, 1_000, RAMP_STEPS, 10**6)]
+    np.testing.assert_allclose(weights, [0, 0, 0.25, 0.5, 0.5], rtol=1e-6)
+    for branch in (config.distillation, config.vae):  # Diff-AE alone does not listen
+        branch.weight = 0.0
+        assert float(independence_weight(config, jnp.array(1_000))) == 0.25
+        branch.weight = 1.0
 
 
 def test_with_weight_0_there_is_no_state(config):
@@ -139,7 +141,7 @@ def test_with_weight_0_there_is_no_state(config):
     without = feedback.initial_feedback(config)
     assert without.units is None
     assert [field.name for field in dataclasses.fields(without)] == ["capacity", "progress", "gain", "zero_gain"]
-    assert independence_loss(config, jnp.zeros((4, 10)), None, jnp.array(9)) == (0, None)
+    assert independence_loss(config, jnp.zeros((4, 10)), None) == (0, None)
 
 
 def test_the_average_of_the_loop_is_that_of_the_statistics(config):

@@ -80,8 +80,15 @@ def test_an_added_field_gets_the_value_that_changes_nothing(monkeypatch):
     monkeypatch.setattr(config_json, "ADDED", {"vae.dropout": 0.0, "absent.field": 1})
     upgraded = config_json.upgrade(EARLIER)
     assert upgraded["vae"]["dropout"] == 0.0
-    assert upgraded["absent"] == {"field": 1}
+    assert "absent" not in upgraded
     assert config_json.upgrade({"vae": {"dropout": 0.5}})["vae"]["dropout"] == 0.5
+
+
+def test_an_added_section_gets_the_values_that_change_nothing():
+    assert config_json.upgrade(EARLIER)["independence"] == {"weight": 0.0}
+    used = EARLIER | {"independence": {"weight": 1e-3}}
+    assert config_json.upgrade(used)["independence"] == {"weight": 1e-3}
+    assert config_json.upgrade({"navigation": {}}) == {"navigation": {}}
 
 
 def test_a_run_of_before_the_weight_while_listening_had_one_weight():
@@ -89,6 +96,7 @@ def test_a_run_of_before_the_weight_while_listening_had_one_weight():
     assert upgraded["distillation"]["listen_weight"] == 3e-4
     both = {"weight": 3e-4, "listen_weight": 1e-2}
     assert config_json.upgrade({"distillation": dict(both)})["distillation"] == both
+    assert config_json.upgrade({}) == {}
 
 
 def test_cross_attention_is_where_it_was():

@@ -165,6 +165,14 @@ def test_a_run_of_another_config_is_a_conflict(tmp_path, kind):
     assert interrupted == ("model.latent_dim=10, not 6" if kind == "folder" else "")
 
 
+def test_a_shorter_run_is_a_conflict_if_the_rate_depends_on_the_steps(tmp_path):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    cell = changed(cell, train__decay_share=0.3)
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
+    folder, longer = cell.folder(tmp_path), changed(cell, train__steps=cell.steps + 1)
+    assert records.conflict(longer, records.read_folder(folder), folder) == "train.steps=6000, not 6001"
+
+
 def test_scores_have_every_metric_but_no_settings():
     record = records.read_lines(STUDIES / "cpu")["scenes/cldis_adagn/seed0"]
     found = records.scores(record["results"]["z_sem"])
