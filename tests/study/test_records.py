@@ -120,7 +120,7 @@ def test_a_field_that_only_one_side_has_is_a_difference(monkeypatch):
     assert records.changed_fields(loop, record) == ["the stored config has vae.retired=3"]
 
 
-@pytest.mark.parametrize("study", ["cpu", "long", "long_x0"])
+@pytest.mark.parametrize("study", ["cpu", "long", "long_x0", "long_independent"])
 def test_a_committed_cell_names_no_folder_of_a_machine(study):
     for record in records.read(STUDIES / study).values():
         for command in record["commands"]:
