@@ -103,9 +103,9 @@ def watched_step(tiny, monkeypatch):
     """A function that takes one step on images. The loss depends on the parameters alone; the scalar is `term(x0)`."""
 
     def do(images, term):
-        def loss(params, networks, config, x0, *_):
+        def loss(params, networks, config, x0, loop, *_):
             zero = jnp.float32(0)
-            signals = feedback.Signals(zero, zero, zero)
+            signals = feedback.Signals(zero, zero, zero, loop.units)
             return optax.global_norm(params), closed_loop.LoopOutput({"term": term(x0)}, signals)
 
         monkeypatch.setattr(closed_loop, "closed_loop_loss", loss)
