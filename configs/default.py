@@ -119,6 +119,6 @@ def get_config() -> ConfigDict:
     config.checkpoint.keep_period = 0  # also keep every checkpoint at a multiple of this step (0: none)
 
     config.sharding = ConfigDict()
-    config.sharding.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices along each axis; -1: the rest
-    config.sharding.fsdp_min_bytes = 4 * 2**20  # smaller arrays are replicated
+    config.sharding.mesh = ConfigDict({"data": -1, "fsdp": -1})  # devices along each axis (docs/training.md)
+    config.sharding.fsdp_min_bytes = 2**20  # smaller arrays are replicated
     return config

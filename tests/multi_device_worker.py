@@ -16,8 +16,9 @@ from cldis_jax.training.program import make_program
 NUM_STEPS = 3
 
 
-def small_config():
+def small_config(precision):
     config = scenes.get_config("tiny")
+    config.train.precision = precision
     config.model.channel_multipliers = config.model.encoder_multipliers = (1,)
     config.data.flip = True
     config.train.learning_rate = 1e-4
@@ -25,9 +26,9 @@ def small_config():
     return config
 
 
-def run(shape, start=None):
+def run(shape, precision, start=None):
     """(losses, final parameters on the host, first state on the host, facts about the layout)."""
-    config = small_config()
+    config = small_config(precision)
     config.sharding.mesh.data, config.sharding.mesh.fsdp = shape
     program = make_program(config, partitioning.make_mesh(config, jax.devices()[: shape[0] * shape[1]]))
     state = program.create() if start is None else jax.device_put(start, program.shardings)
@@ -48,11 +49,12 @@ def run(shape, start=None):
 
 
 def main():
-    reference_losses, reference_params, reference_start, _ = run((1, 1))
+    precision, *shapes = sys.argv[1:]
+    reference_losses, reference_params, reference_start, _ = run((1, 1), precision)
     report = {"created": None}
-    for i, text in enumerate(sys.argv[1:]):
+    for i, text in enumerate(shapes):
         shape = tuple(int(size) for size in text.split("x"))
-        losses, params, start, facts = run(shape, None if i == 0 else reference_start)
+        losses, params, start, facts = run(shape, precision, None if i == 0 else reference_start)
         if i == 0:
             report["created"] = max(
                 float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(reference_start))

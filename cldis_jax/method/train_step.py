@@ -1,5 +1,6 @@
 """The train state and one optimiser step: gradients, per-branch clipping, Adam, moving averages, feedback."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,9 +104,15 @@ def standardize_z_sem(networks: Networks, state: TrainState, images: jax.Array) 
 
 
 def train_step(
-    networks: Networks, config: ConfigDict, state: TrainState, images: jax.Array
+    networks: Networks,
+    config: ConfigDict,
+    state: TrainState,
+    images: jax.Array,
+    gather: Callable[[dict], dict] = lambda params: params,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimiser step on uint8 images [B, H, W, C]: (next state, scalars).
+
+    `gather` makes parameters that are split over devices whole for the networks.
 
     All random keys come from fold_in(seed, step). A resumed run therefore equals an uninterrupted one.
     """
@@ -115,10 +122,13 @@ def train_step(
         flip = jax.random.bernoulli(jax.random.fold_in(key, 0), 0.5, (x0.shape[0], 1, 1, 1))
         x0 = jnp.where(flip, x0[:, :, ::-1], x0)
 
+    whole = gather(state.params)
+
     def loss_and_gradient(x0, micro):
-        return jax.value_and_grad(baselines.objective(config), has_aux=True)(
-            state.params, networks, config, x0, state.feedback, state.step, jax.random.fold_in(key, 1 + micro)
+        value, gradient = jax.value_and_grad(baselines.objective(config), has_aux=True)(
+            whole, networks, config, x0, state.feedback, state.step, jax.random.fold_in(key, 1 + micro)
         )
+        return value, jax.tree.map(lambda g: g.astype(jnp.float32), gradient)
 
     if config.train.accumulate == 1:
         (_, output), gradient = loss_and_gradient(x0, 0)
@@ -132,6 +142,8 @@ def train_step(
     with jax.named_scope("ema"):
         ema = state.ema.replace(params=optax.incremental_update(params, state.ema.params, 1 - config.train.ema_decay))
     scalars = output.scalars | {f"gradient_norm/{name}": optax.global_norm(g) for name, g in gradient.items()}
+    rate = learning_rate(config)
+    scalars |= {"learning_rate": jnp.asarray(rate(state.step) if callable(rate) else rate)}
     scalars |= {"feedback/progress": loop.progress}
     scalars |= {"feedback/z_gain": loop.gain, "feedback/z_gain_zero": loop.zero_gain}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state, feedback=loop, ema=ema), scalars

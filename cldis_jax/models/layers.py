@@ -66,8 +66,30 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         least = (2 if channels >= 64 else 4) if self.narrow else 1
         groups = math.gcd(32, channels, channels // least)
-        norm = nn.GroupNorm(groups, epsilon=1e-5, dtype=jnp.float32, name="layer")
-        return norm(x.astype(jnp.float32)).astype(x.dtype)
+        return _GroupNorm(groups, name="layer")(x.astype(jnp.float32)).astype(x.dtype)
+
+
+class _GroupNorm(nn.Module):
+    """`flax.linen.GroupNorm` of [B, H, W, C] float32, without its array of groups [B, H, W, groups, C / groups].
+
+    With that array XLA makes float32 copies of the features on TPUs. Here the moments are averaged over the pixels of
+    each channel, and then, by a matrix product, over the channels of each group.
+    """
+
+    num_groups: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))[None, None, None]
+        bias = self.param("bias", nn.initializers.zeros, (channels,))[None, None, None]
+        size = channels // self.num_groups
+        over_group = jnp.eye(self.num_groups).repeat(size, axis=0) / size  # [C, groups]
+        moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])  # [2, B, C]
+        moments = jnp.matmul(moments, over_group, precision="highest").repeat(size, axis=-1)
+        mean, square = moments[:, :, None, None]
+        variance = jnp.maximum(square - jnp.square(mean), 0)
+        return (x - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
 
 
 def upsample(x: jax.Array) -> jax.Array:
@@ -152,7 +174,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(GroupNorm(self.narrow_groups, name="norm")(x))
-        q, k, v = rearrange(qkv, "b h w (three c) -> three b (h w) 1 c", three=3)
+        q, k, v = (rearrange(part, "b h w c -> b (h w) 1 c") for part in jnp.split(qkv, 3, axis=-1))
         h = rearrange(attend(q, k, v), "b (h w) 1 c -> b h w c", h=x.shape[1])
         return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
 
@@ -172,7 +194,7 @@ class CrossAttention(nn.Module):
         q = Dense(channels, dtype=self.dtype, name="query")(GroupNorm(self.narrow_groups, name="norm")(x))
         kv = Dense(2 * channels, dtype=self.dtype, name="key_value")(tokens)
         q = rearrange(q, "b h w c -> b (h w) 1 c")
-        k, v = rearrange(kv, "b n (two c) -> two b n 1 c", two=2)
+        k, v = (rearrange(part, "b n c -> b n 1 c") for part in jnp.split(kv, 2, axis=-1))
         h = rearrange(attend(q, k, v), "b (h w) 1 c -> b h w c", h=x.shape[1])
         return x + Dense(channels, zero=True, dtype=self.dtype, name="project")(h)
 

@@ -45,6 +45,8 @@ def breakdown(
 ) -> dict[str, Any]:
     """`flops`, `bytes_accessed` and `temporaries` of each part; each adds up to the total given, which is XLA's.
 
+    `padding` is the share of `bytes_accessed` that a TPU reads and writes because it stores whole tiles.
+
     XLA's totals are those of a step that probes z. With `probe_every` the FLOPs and bytes of the probe are divided by
     it: those of the mean step.
 
@@ -53,21 +55,24 @@ def breakdown(
     """
     parts = _parts(module)
     times = module.executions()
-    counts = {what: collections.Counter() for what in ("flops", "bytes_accessed", "temporaries")}
+    counts = {what: collections.Counter() for what in ("flops", "bytes_accessed", "temporaries", "padding")}
     for name, computation in module.computations.items():
         for instruction in computation.values():
             counts["flops"][parts[name, instruction.name]] += times[name] * hlo.flops(computation, instruction)
     for name in module.sequences():
         computation = module.computations[name]
         for instruction in computation.values():
-            accessed = times[name] * hlo.bytes_accessed(computation, instruction)
-            counts["bytes_accessed"][parts[name, instruction.name]] += accessed
+            part = parts[name, instruction.name]
+            tiled, full = (times[name] * hlo.bytes_accessed(computation, instruction, tiled=t) for t in (True, False))
+            counts["bytes_accessed"][part] += tiled
+            counts["padding"][part] += tiled - full
     for name, size in alive_at_peak(module).items():
         counts["temporaries"][parts[module.entry, name]] += size
     totals = {"flops": flops, "bytes_accessed": bytes_accessed, "temporaries": temporaries}
     scales = {what: totals[what] / max(1, counts[what].total()) for what in totals}
-    parts = {part: {what: scales[what] * counts[what][part] for what in totals} for part in ORDER}
-    for what in ("flops", "bytes_accessed"):
+    scales["padding"] = scales["bytes_accessed"]
+    parts = {part: {what: scale * counts[what][part] for what, scale in scales.items()} for part in ORDER}
+    for what in ("flops", "bytes_accessed", "padding"):
         parts[PROBE][what] /= probe_every
     return parts
 
@@ -111,7 +116,7 @@ def alive_at_peak(module: hlo.Module) -> dict[str, int]:
         is_view = instruction.opcode in hlo.VIEWS
         behind[name] = kept if is_view else {name} if hlo.in_main_memory(instruction.shape) else set()
     outputs = behind[next(reversed(entry))]
-    sizes = {name: hlo.num_bytes(entry[name].shape) for name in last if name not in outputs}
+    sizes = {name: hlo.num_bytes(entry[name].shape, tiled=True) for name in last if name not in outputs}
     changes = sorted(
         [(order[name], size) for name, size in sizes.items()]
         + [(last[name] + 1, -size) for name, size in sizes.items()]
@@ -130,8 +135,9 @@ def table(facts: dict[str, Any]) -> str:
         "bytes_accessed": facts["bytes_accessed_per_chip"],
         "flops": facts["flops_per_chip"],
         "temporaries": facts["bytes_per_chip"]["temporaries"],
+        "padding": sum(costs["padding"] for costs in facts["breakdown"].values()),
     }
-    units = {"bytes_accessed": 1e9, "flops": 1e9, "temporaries": 2**20}
+    units = {"bytes_accessed": 1e9, "padding": 1e9, "flops": 1e9, "temporaries": 2**20}
     rows = [
         (
             part,
@@ -140,4 +146,4 @@ def table(facts: dict[str, Any]) -> str:
         for part, costs in facts["breakdown"].items()
     ]
     rows.append(("all", *(f"{totals[what] / unit:,.2f}" for what, unit in units.items())))
-    return report.table(rows, ("part", "GB accessed", "GFLOP", "MiB of temporaries"))
+    return report.table(rows, ("part", "GB accessed", "of it padding", "GFLOP", "MiB of temporaries"))

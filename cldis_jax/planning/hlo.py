@@ -1,6 +1,6 @@
 """Facts of a compiled program, read from its optimised HLO text: collectives, donation, the largest buffers.
 
-Sizes are logical (elements times their width) and of one device: in an SPMD program every device runs the same text.
+Sizes are of one device: in an SPMD program every device runs the same text.
 """
 
 import collections
@@ -26,6 +26,8 @@ _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)(?:e\w+)?\[([\d,]*)\]")
+# Also the order of the dimensions, last first, and the tile.
+_TILED_ARRAY = re.compile(_ARRAY.pattern + r"(?:\{([\d,]*)(?::T\(([\d,]+)\))?)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +60,19 @@ def dimensions(shape: str) -> list[int]:
     return [int(size) for size in found.group(3).split(",") if size] if found else []
 
 
-def num_bytes(shape: str) -> int:
-    """Bytes of a shape in HLO's notation, `bf16[8,64]{1,0:T(8,128)}`, or of a tuple of shapes."""
+def num_bytes(shape: str, *, tiled: bool = False) -> int:
+    """Bytes of a shape in HLO's notation, `bf16[8,64]{1,0:T(8,128)}`, or of a tuple of shapes.
+
+    `tiled`: with the padding of a TPU, which stores whole tiles. That array has tiles of 8 × 128, of which 64 columns
+    are empty.
+    """
     bits = 0
-    for kind, width, dims in _ARRAY.findall(shape):
-        elements = math.prod(int(size or 1) for size in dims.split(","))
-        bits += elements * (8 if kind == "pred" else int(width or 0))
+    for kind, width, dims, order, tile in _TILED_ARRAY.findall(shape):
+        sizes = [int(size) for size in dims.split(",") if size]
+        if tiled and tile and order:
+            for axis, length in zip(order.split(","), reversed(tile.split(","))):
+                sizes[int(axis)] = -(-sizes[int(axis)] // int(length)) * int(length)
+        bits += math.prod(sizes) * (8 if kind == "pred" else int(width or 0))
     return bits // 8
 
 
@@ -110,11 +119,12 @@ def flops(computation: Computation, instruction: Instruction) -> float:
     return 0
 
 
-def bytes_accessed(computation: Computation, instruction: Instruction) -> float:
-    """Bytes of the operands and results of an instruction; none of a view."""
+def bytes_accessed(computation: Computation, instruction: Instruction, *, tiled: bool = True) -> float:
+    """Bytes of the operands and results of an instruction; none of a view. `tiled`: see `num_bytes`."""
     if instruction.opcode in VIEWS:
         return 0
-    return sum(num_bytes(shape) for shape in (instruction.shape, *(computation[n].shape for n in instruction.operands)))
+    shapes = (instruction.shape, *(computation[name].shape for name in instruction.operands))
+    return sum(num_bytes(shape, tiled=tiled) for shape in shapes)
 
 
 class Module:

@@ -1,5 +1,6 @@
 """The device mesh, and how the state and the batch are split over it."""
 
+import math
 from typing import Any
 
 import jax
@@ -11,18 +12,23 @@ from ml_collections import ConfigDict
 from cldis_jax.runtime.errors import UserError
 
 AXES = ("data", "fsdp")
+MOST_FSDP = 8
 
 
-def mesh_shape(config: ConfigDict, num_devices: int) -> tuple[int, int]:
+def mesh_shape(config: ConfigDict, num_devices: int, num_slices: int = 1) -> tuple[int, int]:
     """Devices along (data, fsdp); -1 in the config means all devices that the other axis leaves.
+
+    If both are -1, fsdp takes up to `MOST_FSDP` devices of a slice and data the rest.
 
     Raises:
       UserError: the shape does not multiply to `num_devices`.
     """
     shape = [int(config.sharding.mesh[axis]) for axis in AXES]
     asked = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, shape))
-    if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
-        raise UserError(f"sharding.mesh ({asked}): each axis takes a positive size, and at most one takes -1")
+    if any(size < 1 and size != -1 for size in shape):
+        raise UserError(f"sharding.mesh ({asked}): each axis takes a positive size, or -1")
+    if shape == [-1, -1]:
+        shape[1] = math.gcd(num_devices // num_slices, MOST_FSDP)
     if -1 in shape:
         known = -int(np.prod(shape))
         shape[shape.index(-1)] = num_devices // known if num_devices % known == 0 else 0
@@ -40,14 +46,14 @@ def make_mesh(config: ConfigDict, devices: list | None = None) -> Mesh:
       UserError: the config's mesh or batch does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
-    shape = mesh_shape(config, len(devices))
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
+    shape = mesh_shape(config, len(devices), slices)
     batch_size, micro = config.data.batch_size, config.train.accumulate
     if batch_size % (len(devices) * micro):
         raise UserError(
             f"data.batch_size={batch_size} is not divisible by the {len(devices)} devices"
             + (f" times train.accumulate={micro}" if micro > 1 else "")
         )
-    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if shape[0] % slices:
         raise UserError(f"sharding.mesh gives data={shape[0]}, which must be a multiple of the {slices} slices")
     within = (shape[0] // slices, shape[1])

@@ -39,15 +39,25 @@ def make_program(config: ConfigDict, mesh: Mesh) -> Program:
 
     Activations have the precision that `train.precision` selects for the mesh's devices.
     """
-    networks = models.make_networks(config, models.compute_dtype(config, mesh.devices.flat[0].platform))
+    dtype = models.compute_dtype(config, mesh.devices.flat[0].platform)
+    networks = models.make_networks(config, dtype)
     create = functools.partial(train_step.create_state, networks, config)
     shapes = jax.eval_shape(create)
     shardings = partitioning.state_sharding(mesh, shapes, config.sharding.fsdp_min_bytes)
 
+    def gather(params):
+        """Whole arrays on each device. Split ones travel in the networks' precision, which their layers cast to."""
+
+        def whole(array, sharding):
+            if not sharding.is_fully_replicated:  # without a sharding of the cast array XLA would cast after the gather
+                array = jax.lax.with_sharding_constraint(array.astype(dtype), sharding)
+            return jax.lax.with_sharding_constraint(array, partitioning.replicated(mesh))
+
+        return jax.tree.map(whole, params, shardings.params)
+
     def step(train_state, images):
         """One optimiser step; parameters that are split over devices are gathered before the forward pass."""
-        whole = jax.lax.with_sharding_constraint(train_state.params, partitioning.replicated(mesh))
-        new_state, scalars = train_step.train_step(networks, config, train_state.replace(params=whole), images)
+        new_state, scalars = train_step.train_step(networks, config, train_state, images, gather)
         return jax.lax.with_sharding_constraint(new_state, shardings), scalars
 
     def steps(train_state, images):

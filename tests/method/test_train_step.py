@@ -94,6 +94,7 @@ def test_micro_batches_give_the_mean_of_their_gradients(tiny, step, images):
     (first, first_output), (second, second_output) = (gradient(images[i::2], i) for i in range(2))
     expected = jax.tree.map(lambda p, a, b: p - (a + b) / 2, before.params, *jax.device_get((first, second)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.params, expected)
+    assert scalars["learning_rate"] == tiny.train.learning_rate
     mean = (first_output.scalars["loss"] + second_output.scalars["loss"]) / 2
     np.testing.assert_allclose(scalars["loss"], mean, rtol=1e-5)
 

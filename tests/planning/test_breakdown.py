@@ -73,7 +73,26 @@ def test_the_parts_of_a_network_add_up_to_the_totals():
         "bytes_per_chip": {"temporaries": totals["temporaries"]},
     }
     last = breakdown.table(facts).splitlines()[-1].split()
-    assert last == ["all", "3.00", "2.00", "4.77"]
+    assert last == ["all", "3.00", "0.00", "2.00", "4.77"]
+
+
+def test_the_padding_of_tiles():
+    """Arrays of 64 columns fill half of their tiles."""
+    text = """\
+HloModule jit_step, is_scheduled=true
+
+ENTRY %main (w: f32[8,128]) -> f32[8,128] {
+  %w = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %n = f32[16,64]{1,0:T(8,128)} reshape(%w), metadata={op_name="jit(step)/down_0_block_0/norm_in/layer/mul"}
+  %c = f32[16,64]{1,0:T(8,128)} negate(%n), metadata={op_name="jit(step)/down_0_block_0/norm_in/layer/mul"}
+  ROOT %r = f32[8,128]{1,0:T(8,128)} reshape(%c), metadata={op_name="jit(step)/down_0_block_0/conv_in/layer/mul"}
+}
+"""
+    accessed = 4 * ((1024 + 2048) + (2048 + 2048) + (2048 + 1024))
+    parts = breakdown.breakdown(hlo.Module(text), flops=0, bytes_accessed=accessed, temporaries=0)
+    assert parts["norms and activations"]["bytes_accessed"] == 4 * (1024 + 3 * 2048)
+    assert parts["norms and activations"]["padding"] == 4 * 3 * 1024
+    assert parts["convolutions"]["padding"] == 4 * 1024
 
 
 def test_the_probe_counts_by_the_share_of_its_steps():

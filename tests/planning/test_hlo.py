@@ -68,6 +68,20 @@ def test_bytes_of_shapes(shape, size):
     assert hlo.num_bytes(shape) == size
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ("bf16[32,4,4,64]{3,0,2,1:T(8,128)(2,1)}", 32 * 4 * 4 * 128 * 2),  # 64 of 128 columns
+        ("bf16[4,16,16,128]{3,0,2,1:T(8,128)(2,1)}", 8 * 16 * 16 * 128 * 2),  # 4 of 8 rows
+        ("f32[4,16,16,128]{3,2,1,0:T(8,128)}", 4 * 16 * 16 * 128 * 4),
+        ("(f32[3]{0:T(128)}, f32[2,3]{1,0})", (128 + 6) * 4),  # without a tile nothing is padded
+        ("f32[]{:T(128)}", 4),
+    ],
+)
+def test_bytes_of_whole_tiles(shape, size):
+    assert hlo.num_bytes(shape, tiled=True) == size
+
+
 def test_collectives_by_kind():
     totals = hlo.Module(TEXT).collectives()
     assert (totals["all_reduce_count"], totals["all_reduce_bytes"]) == (3, 3 * (64 + 64))

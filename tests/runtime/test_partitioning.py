@@ -25,11 +25,18 @@ def test_one_axis_takes_the_remaining_devices(tiny, data, fsdp, devices, shape):
 
 
 @pytest.mark.parametrize(
+    ("devices", "slices", "shape"), [(1, 1, (1, 1)), (6, 1, (3, 2)), (32, 1, (4, 8)), (8, 2, (2, 4))]
+)
+def test_fsdp_takes_up_to_eight_devices_of_a_slice(tiny, devices, slices, shape):
+    assert tuple(tiny.sharding.mesh.values()) == (-1, -1)
+    assert partitioning.mesh_shape(tiny, devices, slices) == shape
+
+
+@pytest.mark.parametrize(
     ("data", "fsdp", "message"),
     [
         (3, 1, "does not multiply to the 8 devices"),
         (-1, 3, "does not multiply to the 8 devices"),
-        (-1, -1, "at most one takes -1"),
         (0, 8, "positive size"),
         (-2, 4, "positive size"),
     ],
