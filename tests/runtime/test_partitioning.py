@@ -25,9 +25,9 @@ def test_one_axis_takes_the_remaining_devices(tiny, data, fsdp, devices, shape):
 
 
 @pytest.mark.parametrize(
-    ("devices", "slices", "shape"), [(1, 1, (1, 1)), (6, 1, (3, 2)), (32, 1, (4, 8)), (8, 2, (2, 4))]
+    ("devices", "slices", "shape"), [(1, 1, (1, 1)), (6, 1, (3, 2)), (32, 1, (8, 4)), (8, 2, (2, 4))]
 )
-def test_fsdp_takes_up_to_eight_devices_of_a_slice(tiny, devices, slices, shape):
+def test_fsdp_takes_up_to_four_devices_of_a_slice(tiny, devices, slices, shape):
     assert tuple(tiny.sharding.mesh.values()) == (-1, -1)
     assert partitioning.mesh_shape(tiny, devices, slices) == shape
 
