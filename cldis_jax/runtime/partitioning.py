@@ -12,9 +12,7 @@ from ml_collections import ConfigDict
 from cldis_jax.runtime.errors import UserError
 
 AXES = ("data", "fsdp")
-MOST_FSDP = (
-    4  # with 8, XLA splits the convolutions of the gradient into windows, and accesses more bytes (docs/scaling.md)
-)
+MOST_FSDP = 4  # with 8, XLA computes the gradient in windows, which accesses more bytes (docs/scaling.md)
 
 
 def mesh_shape(config: ConfigDict, num_devices: int, num_slices: int = 1) -> tuple[int, int]:
