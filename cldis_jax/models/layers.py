@@ -84,10 +84,10 @@ class _GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))[None, None, None]
         bias = self.param("bias", nn.initializers.zeros, (channels,))[None, None, None]
         size = channels // self.num_groups
-        over_group = jnp.eye(self.num_groups).repeat(size, axis=0) / size  # [C, groups]
+        in_group = jnp.eye(self.num_groups).repeat(size, axis=0)  # [C, groups]
         moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])  # [2, B, C]
-        moments = jnp.matmul(moments, over_group, precision="highest").repeat(size, axis=-1)
-        mean, square = moments[:, :, None, None]
+        moments = jnp.matmul(moments, in_group / size, precision="highest")
+        mean, square = jnp.matmul(moments, in_group.T, precision="highest")[:, :, None, None]
         variance = jnp.maximum(square - jnp.square(mean), 0)
         return (x - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
 
