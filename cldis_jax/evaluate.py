@@ -53,7 +53,9 @@ NUM_VOTES = flags.DEFINE_integer(
     "training votes of factor_vae and beta_vae, with half as many for the test; 0: --num_train, --num_test",
     lower_bound=0,
 )
-NUM_DECODED = flags.DEFINE_integer("num_decoded", DEFAULT.num_decoded, "images of reconstruction", lower_bound=1)
+NUM_DECODED = flags.DEFINE_integer(
+    "num_decoded", DEFAULT.num_decoded, "images of reconstruction and consistency", lower_bound=1
+)
 NUM_GENERATED = flags.DEFINE_integer("num_generated", DEFAULT.num_generated, "images of fid", lower_bound=2)
 NUM_TRACKED = flags.DEFINE_integer("num_tracked", DEFAULT.num_tracked, "images of content_tracking", lower_bound=1)
 DECODE_STEPS = flags.DEFINE_list("decode_steps", list(map(str, DEFAULT.decode_steps)), "DDIM steps of reconstruction")

@@ -34,7 +34,7 @@ NUM_CODES = flags.DEFINE_integer("num_codes", DEFAULT.num_codes, "training image
 SEED = flags.DEFINE_integer("seed", 0, "random seed", lower_bound=0)
 EVAL_BATCHES = flags.DEFINE_integer("eval_batches", 100, "batches of fresh pairs for the accuracy", lower_bound=1)
 PROBE_STEPS = flags.DEFINE_integer(
-    "probe_steps", factor_probe.STEPS, "training steps of the factor probe (sets with factors)", lower_bound=1
+    "probe_steps", factor_probe.STEPS, "training steps of the factor probe (labelled sets)", lower_bound=1
 )
 
 
@@ -54,9 +54,10 @@ def main() -> None:
         ("shift error", f"{results['shift_error']:.3f} std   chance {results['shift_error_chance']:.3f}"),
     ]
     table += [(f"factor share: {name}", f"{share:.3f}") for name, share in results.get("factor_share", {}).items()]
-    if "probe_accuracy" in results:
-        originals, decoded = (np.mean(list(results["probe_accuracy"][of].values())) for of in ("originals", "decoded"))
-        table.append(("probe reads originals / decoded", f"{originals:.2f} / {decoded:.2f}"))
+    for measure in ("accuracy", "auroc"):
+        if scores := results.get(f"probe_{measure}"):
+            means = [np.mean([s for s in scores[of].values() if s is not None]) for of in ("originals", "decoded")]
+            table.append((f"{measure} of the probe: originals / decoded", f"{means[0]:.2f} / {means[1]:.2f}"))
     print(report.table([*table, ("results", str(folder))], ("navigation", "value")))
 
 

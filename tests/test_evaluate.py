@@ -22,6 +22,7 @@ from cldis_jax.evaluation.context import summary
 from cldis_jax.evaluation.floors import RandomMix
 from cldis_jax.metrics.content_tracking import SPAN
 from cldis_jax.models.semantic_encoder import StridedEncoder
+from cldis_jax.navigation import factor_probe
 from cldis_jax.navigation import results as navigation_results
 from cldis_jax.runtime import checkpoint
 from cldis_jax.runtime.errors import UserError
@@ -350,13 +351,14 @@ def test_reconstruction_is_laid_out_with_the_published_rows(context):
     assert published[header.index("T=2")] == "-"
 
 
-@pytest.mark.parametrize("metric", ["reconstruction", "z_usage", "fid", "content_tracking"])
+@pytest.mark.parametrize("metric", ["reconstruction", "z_usage", "fid", "content_tracking", "consistency"])
 def test_decoded_images_that_are_not_finite_are_an_error_with_its_cause(context, metric, monkeypatch, tmp_path):
     """... and never a score. The metrics run under jit, where they can't check their inputs."""
     params = jax.tree.map(np.array, context.bundle.ema.params)
     damaged = jax.tree.leaves(params["unet"])[0]
     damaged.flat[0] = np.nan
     bundle = dataclasses.replace(context.bundle, ema=context.bundle.ema.replace(params=params))
+    monkeypatch.setattr(factor_probe, "STEPS", 1)
     monkeypatch.setattr(decoded.inception, "load_weights", lambda path: {})
     monkeypatch.setattr(decoded.fid, "make_features", lambda _: lambda images: images.reshape(len(images), -1))
     (tmp_path / "weights").write_bytes(b"a network")
@@ -381,6 +383,37 @@ def test_one_image_that_is_not_finite_is_counted(context, monkeypatch):
     monkeypatch.setattr(api.Editor, "decode", overflow)
     with pytest.raises(UserError, match=r"1 of 8 images that reconstruction decodes \(inferred x_T, T=2\) are not"):
         registry.METRICS["reconstruction"].measure(context)
+
+
+def test_consistency_of_decoders_that_keep_all_and_nothing(context, tmp_path, monkeypatch):
+    def reconstruct(self, images, seed):
+        return {"original": images, "inferred x_T": images, "random x_T": np.zeros_like(images)}
+
+    monkeypatch.setattr(api.Editor, "reconstruct", reconstruct)
+    monkeypatch.setattr(factor_probe, "STEPS", 60)
+    known = with_settings(context, out=str(tmp_path), num_decoded=200)
+    found = registry.METRICS["consistency"].measure(known)
+    assert found["accuracy, inferred x_T"] == found["accuracy, original"]
+    assert found["accuracy, random x_T"]["mean"] < found["accuracy, original"]["mean"] - 0.1
+    assert found["note"] == "a probe of 6 labels, 200 held-out images; the mean over the labels"
+    means = {f"accuracy, {kind}": np.mean(list(of.values())) for kind, of in found["details"].items()}
+    assert means == pytest.approx({name: found[name]["mean"] for name in means})
+    assert list(found["details"]["original"]) == list(context.source.factor_names)
+    monkeypatch.setattr(factor_probe, "train_probe", lambda *_, **__: pytest.fail("the probe is not read again"))
+    assert registry.METRICS["consistency"].measure(known) == found
+
+
+def test_consistency_needs_labels(context, monkeypatch):
+    known = with_settings(context)
+    known.__dict__["source"] = types.SimpleNamespace(name="photos", factor_names=(), attribute_names=())
+    with pytest.raises(UserError, match="consistency needs factors or attributes, photos has none; try udr"):
+        registry.METRICS["consistency"].needs[0](known)
+    unlabelled = types.SimpleNamespace(attribute_names=("red",), factor_names=())
+    unlabelled.labelled = lambda indices: np.zeros(len(indices), bool)
+    known.__dict__.update(source=unlabelled, parts=data.Parts(np.arange(7), np.arange(2), np.arange(0)))
+    known.__dict__["difference"] = ""
+    with pytest.raises(UserError, match="consistency: none of the 7 training images has a row in the file of labels"):
+        registry.METRICS["consistency"].needs[0](known)
 
 
 def test_z_disen_is_decoded_by_the_vae(context):

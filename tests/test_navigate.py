@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cldis_jax import api
+from cldis_jax import api, data
 from cldis_jax.navigation import decoders, run
 from cldis_jax.navigation import method as navigation_method
 from cldis_jax.navigation import results as navigation_results
@@ -217,6 +217,32 @@ def test_navigation_without_flags(bundle, tmp_path, decoder, monkeypatch):
     assert all((tmp_path / name).exists() for name in files)
     with pytest.raises(UserError, match="num_directions=11 is more than the 10 dimensions"):
         run.navigate(bundle, tmp_path / "other", run.config_for(bundle, num_directions=11))
+
+
+def test_directions_of_a_set_with_attributes(bundle, tmp_path, monkeypatch):
+    """The probe reads attributes in place of factors; images without labels are left out."""
+    source = data.make_source(bundle.config.data)
+    known = data.make_source(bundle.config.data)
+
+    def attributes(indices):
+        assert known.labelled(indices).all()
+        floor, wall, *_ = source.factors(indices).T
+        return np.stack([floor > 4, wall > 4, floor > 99], axis=-1).astype(np.int64)
+
+    monkeypatch.setattr(type(known), "factor_names", ())
+    monkeypatch.setattr(type(known), "attribute_names", ("floor", "wall", "never"))
+    monkeypatch.setattr(known, "attributes", attributes)
+    monkeypatch.setattr(known, "labelled", lambda indices: np.asarray(indices) % 2 == 0)
+    monkeypatch.setattr(run.data, "make_source", lambda config: known)
+    monkeypatch.setattr(run.factor_probe, "NUM_TESTED", 64)
+    config = run.config_for(bundle, decoder="vae", width=8, num_codes=64, num_directions=2)
+    config.data.batch_size, config.train.steps = 4, 2
+    results = run.navigate(bundle, tmp_path, config, eval_batches=1, probe_steps=2)
+    assert np.shape(results["factor_changes"]["navigation"]) == (2, 3)
+    scores = results["probe_auroc"]["originals"]
+    assert 0 <= scores["floor"] <= 1
+    assert scores["never"] is None
+    assert (tmp_path / "factors.png").exists()
 
 
 SMALL = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from cldis_jax import api, data, metrics
-from cldis_jax.evaluation import attributes, composition, decoded, labelled
+from cldis_jax.evaluation import attributes, composition, consistency, decoded, labelled
 from cldis_jax.evaluation.context import POOLS, Context, Settings, user_errors
 from cldis_jax.metrics import inception, lpips, trackers
 from cldis_jax.runtime.errors import UserError
@@ -45,6 +45,16 @@ def needs_attributes(metric: str) -> Callable[[Context], None]:
             )
 
     return check
+
+
+def needs_labels(context: Context) -> None:
+    """Factors or attributes, of some training images and of some images to decode."""
+    source = context.source
+    if not source.factor_names and not source.attribute_names:
+        raise UserError(f"consistency needs factors or attributes, {source.name} has none; try {LABEL_FREE}")
+    for which, indices in (("training images", context.parts.train), ("images to decode", context.unseen[0])):
+        if not source.labelled(indices).any():
+            raise UserError(f"consistency: none of the {len(indices)} {which} has a row in the file of labels")
 
 
 def needs_models(context: Context) -> None:
@@ -149,6 +159,7 @@ METRICS = {
     "tad": Metric(labelled.total_auroc_difference, (needs_attributes("tad"),)),
     "fid": Metric(decoded.frechet, (needs_inception,)),
     "reconstruction": Metric(decoded.reconstruction, (needs_lpips,)),
+    "consistency": Metric(consistency.measure, (needs_labels,)),
     "z_usage": Metric(decoded.z_usage, (needs_denoiser,)),
     "content_tracking": Metric(decoded.content_tracking, (needs_tracker,)),
 }

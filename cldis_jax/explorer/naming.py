@@ -68,9 +68,9 @@ def matrix(evaluated: dict[str, Any]) -> tuple[str, dict[str, list[float]]]:
 
 
 def factor_changes(navigated: dict[str, Any]) -> dict[str, list[float]]:
-    """{factor: its change along each direction [K]} of navigation.json; empty for data without factors."""
+    """{factor: its change along each direction [K]} of navigation.json; empty for data without labels."""
     changes = navigated.get("factor_changes", {}).get("navigation", [])
-    factors = navigated.get("probe_accuracy", {}).get("originals", {})
+    factors = (navigated.get("probe_accuracy") or navigated.get("probe_auroc", {})).get("originals", {})
     return dict(zip(factors, np.transpose(changes).tolist())) if changes else {}
 
 

@@ -1,13 +1,15 @@
-"""How much a direction changes each factor: a probe predicts the factors of a rendered set from decoded images.
+"""How much a direction changes each factor: a probe predicts the factors or attributes of a set from decoded images.
 
-The probe is a small convolutional network with one softmax for each factor. It is trained on the labels of the data
-set, which no model is trained on. The change of a factor is the Wasserstein-1 distance between the predictions for two
-images, in the factor's own geometry: steps on a line, the shorter way on a circle, or another category.
+The probe is a small convolutional network with one softmax for each factor; an attribute is a factor of two values. It
+is trained on the labels of the data set, which no model is trained on. The change of a factor is the Wasserstein-1
+distance between the predictions for two images, in the factor's own geometry: steps on a line, the shorter way on a
+circle, or another category.
 """
 
 import functools
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +18,7 @@ import numpy as np
 import optax
 from etils import epath
 from flax import serialization, struct
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from cldis_jax.api.codes import in_batches
@@ -27,12 +30,34 @@ from cldis_jax.runtime.files import atomic
 STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 64, 1e-3
 MAX_NOISE = 0.15  # std of noise in training, which makes the probe robust to artefacts of a decoder
 MAX_SIDE = 32  # pixels a side of the network's input; larger images are averaged down
-NUM_TESTED = 1024  # the most labelled images for measuring its accuracy
+NUM_TESTED = 1024  # the most labelled images for testing it
 READ_BATCH = 64
 
 CATEGORIES = ("shape", "category", "object", "color", "background", "lighting")
 CIRCLES = ("floor_hue", "wall_hue", "object_hue", "azimuth")
 FULL_TURNS = ("sprites", "dsprites")  # sets whose `orientation` is a circle; in scenes it is an arc of 60 degrees
+
+
+class Labels(NamedTuple):
+    """What a probe of a source reads."""
+
+    names: tuple[str, ...]  # F
+    sizes: tuple[int, ...]
+    kinds: tuple[str, ...]  # line | circle | category | attribute
+    of: Callable[[np.ndarray], np.ndarray]  # indices [B] -> values int64 [B, F]
+
+    @property
+    def measure(self) -> str:
+        """How a probe is tested: by its `accuracy`, or for attributes, which may be rare, by its `auroc`."""
+        return "auroc" if "attribute" in self.kinds else "accuracy"
+
+
+def labels_of(source: Source) -> Labels:
+    """The factors of a source, or its attributes if it has no factors."""
+    if source.factor_names:
+        return Labels(source.factor_names, tuple(source.factor_sizes), geometry(source), source.factors)
+    num = len(source.attribute_names)
+    return Labels(source.attribute_names, (2,) * num, ("attribute",) * num, source.attributes)
 
 
 def geometry(source: Source) -> tuple[str, ...]:
@@ -51,12 +76,12 @@ def wasserstein(kind: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Distance [...] between distributions [..., n] over a factor's n values, in [0, 1].
 
     On a line: the area between the cumulative distributions. On a circle: the same after the best cut, which subtracts
-    their median difference (Rabin et al. 2011). For categories: half the sum of absolute differences.
+    their median difference (Rabin et al. 2011). For categories and attributes: half the sum of absolute differences.
     """
     n = p.shape[-1]
     if n == 1:
         return np.zeros(p.shape[:-1])
-    if kind == "category":
+    if kind in ("category", "attribute"):
         return np.abs(p - q).sum(-1) / 2
     flow = np.cumsum(p - q, axis=-1)
     if kind == "circle":
@@ -97,9 +122,19 @@ class Probe:
         parts = np.split(logits.astype(np.float64), np.cumsum(self.sizes)[:-1], axis=-1)
         return [np.asarray(jax.nn.softmax(part, axis=-1)) for part in parts]
 
-    def accuracy(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """Share [F] of images [B, H, W, C] whose factor values [B, F] are predicted correctly."""
-        return np.array([(p.argmax(-1) == factors[:, i]).mean() for i, p in enumerate(self.read(images))])
+    def score(self, images: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """How well it predicts the values [B, F] of images [B, H, W, C]: a number for each factor [F].
+
+        Of a factor: the share of images whose value is right. Of an attribute: the area under the ROC curve, NaN where
+        all images have the same value.
+        """
+        scores = []
+        for kind, p, value in zip(self.kinds, self.read(images), values.T):
+            if kind != "attribute":
+                scores.append((p.argmax(-1) == value).mean())
+            else:
+                scores.append(roc_auc_score(value, p[:, 1]) if np.ptp(value) else np.nan)
+        return np.array(scores)
 
     def changes(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Mean distance [F] between the predictions for images before and after an edit, each [B, H, W, C]."""
@@ -113,8 +148,9 @@ def _logits(num_logits, params, images):
 
 
 def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0) -> Probe:
-    """A probe of the source's factors, trained on its images at `indices`; the same for the same seed."""
-    sizes, rng = tuple(source.factor_sizes), np.random.default_rng(seed)
+    """A probe of the source's labels, trained on its images at `indices`; the same for the same seed."""
+    labels, rng = labels_of(source), np.random.default_rng(seed)
+    sizes = labels.sizes
     network = ProbeNetwork(sum(sizes))
     warmup = steps // 10
     optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, warmup, steps))
@@ -140,17 +176,18 @@ def train_probe(source: Source, indices: np.ndarray, *, steps: int = STEPS, seed
     opt_state = optimizer.init(params)
     for step in tqdm(range(steps), "training the factor probe", unit="step", leave=False, disable=None):
         rows = rng.choice(indices, BATCH_SIZE)
-        params, opt_state = update(params, opt_state, source.fetch(rows), source.factors(rows), step)
-    return Probe(params, sizes, geometry(source))
+        params, opt_state = update(params, opt_state, source.fetch(rows), labels.of(rows), step)
+    return Probe(params, sizes, labels.kinds)
 
 
 def load_or_train(
     path: epath.PathLike, source: Source, indices: np.ndarray, *, steps: int = STEPS, seed: int = 0
 ) -> Probe:
     """The probe stored at `path`, if it was trained with the same settings; otherwise a new one, which is stored."""
-    path = epath.Path(path)
+    path, labels = epath.Path(path), labels_of(source)
     settings = {
         "source": source.name,
+        "labels": ",".join(labels.names),
         "image_shape": str(source.fetch(indices[:1]).shape[1:]),
         "indices": hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest(),
         "steps": steps,
@@ -159,14 +196,15 @@ def load_or_train(
     if path.exists():
         stored = serialization.msgpack_restore(path.read_bytes())
         if stored.get("settings") == settings:
-            return Probe(stored["params"], tuple(source.factor_sizes), geometry(source))
+            return Probe(stored["params"], labels.sizes, labels.kinds)
     probe = train_probe(source, indices, steps=steps, seed=seed)
     with atomic(path) as file:
         file.write(serialization.msgpack_serialize({"settings": settings, "params": jax.device_get(probe.params)}))
     return probe
 
 
-def tested_accuracy(probe: Probe, source: Source, indices: np.ndarray) -> np.ndarray:
-    """The probe's accuracy [F] on the source's own images at `indices`, at most NUM_TESTED of them."""
+def tested(probe: Probe, source: Source, indices: np.ndarray) -> np.ndarray:
+    """The probe's score [F] on the source's own images at `indices`, at most NUM_TESTED of them."""
     indices = indices[:NUM_TESTED]
-    return probe.accuracy(np.asarray(to_unit_range(jnp.asarray(source.fetch(indices)))), source.factors(indices))
+    images = np.asarray(to_unit_range(jnp.asarray(source.fetch(indices))))
+    return probe.score(images, labels_of(source).of(indices))

@@ -119,7 +119,7 @@ def name_factors(
     probe: factor_probe.Probe,
     editor: api.Editor,
     code: api.Code,
-    factors: np.ndarray,
+    values: np.ndarray,
     found: np.ndarray,
     codes: np.ndarray,
     seed: int,
@@ -127,12 +127,12 @@ def name_factors(
     """How much each direction changes each factor, as the probe reads it.
 
     Args:
-      code: of the images that are moved; `factors` [B, F] are their true values.
+      code: of the images that are moved; `values` [B, F] of the factors are their true ones.
       found: the directions [K, d], of length 1 in standard deviations of z.
       codes: codes [M, d] of many images, for the deviations and the correlations of z.
 
-    Returns `changes` [K, F] of the found directions and of the baselines, their `factor_share`, and `decoded_accuracy`
-    [F]: how often the probe reads the right value from a decoded image.
+    Returns `changes` [K, F] of the found directions and of the baselines, their `factor_share`, and `decoded_score`
+    [F]: how well the probe reads the true values from the decoded images.
     """
     directions = {"navigation": found} | baseline_directions(codes, len(found), seed)
     scales, before = codes.std(axis=0), editor.decode(code)
@@ -140,5 +140,5 @@ def name_factors(
     return {
         "factor_share": {name: factor_probe.factor_share(values) for name, values in changes.items()},
         "changes": changes,
-        "decoded_accuracy": probe.accuracy(before, factors),
+        "decoded_score": probe.score(before, values),
     }

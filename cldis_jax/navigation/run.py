@@ -1,6 +1,5 @@
 """Navigation from end to end: encode, search, test on fresh pairs, draw, name the factors, write."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,7 +49,7 @@ def navigate(
     Args:
       config: from `config_for`.
       eval_batches: batches of fresh pairs to test the reconstructor on.
-      probe_steps: training steps of the factor probe, for a data set with factors.
+      probe_steps: training steps of the factor probe, for a data set with factors or attributes.
 
     Returns the content of `FOLDER/navigation.json`; several processes wait until the first has written it.
 
@@ -109,13 +108,15 @@ def navigate(
         editor = api.Editor(bundle, latent, batch=NUM_NAMED)
         code = editor.encode(pixels.to_unit_range(source.fetch(shown)))
         draw(folder, editor, code.take(slice(NUM_SHOWN)), directions, min(config.max_shift, MAX_SHOWN_SHIFT))
-        if source.factor_names:
+        labels, known = factor_probe.labels_of(source), source.labelled(shown)
+        if labels.names and known.any():
+            labelled = [indices[source.labelled(indices)] for indices in (train_indices, fresh_indices)]
             probe = factor_probe.load_or_train(
-                folder / "factor_probe.msgpack", source, train_indices, steps=probe_steps, seed=seed
+                folder / "factor_probe.msgpack", source, labelled[0], steps=probe_steps, seed=seed
             )
-            named = results.name_factors(probe, editor, code, source.factors(shown), A.T, codes, seed)
-            tested = factor_probe.tested_accuracy(probe, source, fresh_indices)
-            written |= factors(folder, source.factor_names, named, tested, ranking)
+            named = results.name_factors(probe, editor, code.take(known), labels.of(shown[known]), A.T, codes, seed)
+            tested = factor_probe.tested(probe, source, labelled[1])
+            written |= factors(folder, labels, named, tested, ranking)
         report.write_json(folder / "navigation.json", written)
     if jax.process_count() > 1:  # only the first process draws; at their exit the others would time out
         multihost_utils.sync_global_devices("the directions are written")
@@ -132,13 +133,17 @@ def draw(
 
 
 def factors(
-    folder: epath.Path, names: Sequence[str], named: dict[str, Any], tested: np.ndarray, ranking: np.ndarray
+    folder: epath.Path, labels: factor_probe.Labels, named: dict[str, Any], tested: np.ndarray, ranking: np.ndarray
 ) -> dict[str, Any]:
     """Write `factors.png`, from `results.name_factors`; returns their part of navigation.json."""
+
+    def by_name(scores):
+        return {name: None if np.isnan(score) else float(score) for name, score in zip(labels.names, scores)}
+
     picture = visualize.heatmap(
         named["changes"]["navigation"][ranking],
         [f"direction {k}" for k in ranking],
-        names,
+        labels.names,
         f"change of each factor at {results.PROBE_SHIFT:g} std",
         "share of the factor's range",
     )
@@ -146,8 +151,5 @@ def factors(
     return {
         "factor_share": named["factor_share"],
         "factor_changes": {name: values.tolist() for name, values in named["changes"].items()},
-        "probe_accuracy": {
-            "originals": dict(zip(names, tested.tolist())),
-            "decoded": dict(zip(names, named["decoded_accuracy"].tolist())),
-        },
+        f"probe_{labels.measure}": {"originals": by_name(tested), "decoded": by_name(named["decoded_score"])},
     }

@@ -95,6 +95,8 @@ CELEBA_COLUMNS = (
     Column("captured", "tad", ("captured",), ".1f"),
     Column("TAD, exact", "tad", ("tad, exact",)),
     Column("captured, exact", "tad", ("captured, exact",), ".1f"),
+    Column("AUROC, best unit", "attributes", ("best unit",)),
+    Column("AUROC, 100 labels", "attributes", ("probe, 100 labels",)),
     Column("FID", "fid", ("fid",), ".1f", "no weights"),
     Column("SSIM", "reconstruction", ("ssim, inferred x_T, T=100", "ssim, VAE")),
     Column("LPIPS", "reconstruction", ("lpips, inferred x_T, T=100", "lpips, VAE"), ".3f", "no weights"),
@@ -253,7 +255,7 @@ def _cell(
     if scale == "full" and dataset.pool == "all":
         evaluation["num_images"] = 0
     if table == "celeba":
-        metrics = ("tad", "reconstruction", "content_tracking")
+        metrics = ("tad", "attributes", "reconstruction", "content_tracking")
         metrics += ("fid",) if "inception_weights" in options.weights else ()
         evaluation |= DECODED[scale] | {"num_images": EVALUATION[scale]["num_images"], "protocol": TAD_PROTOCOLS}
     else:
@@ -286,8 +288,10 @@ def _notes(name: str, scale: str, cells: tuple[Cell, ...]) -> tuple[str, ...]:
     if name == "celeba":
         notes.append(
             "TAD and captured attributes by the protocol of the published rows, `disdiff`, and by exact areas over all "
-            "labelled images of the pool. Reconstructions infer x_T in 100 steps; from a random x_T in 20 steps. FID, "
-            "if it is there, is of reconstructions against their originals; the published ones are of other protocols."
+            "labelled images of the pool. AUROC: areas under ROC curves, of the best unit for each attribute and of "
+            "linear probes fitted to 100 images, means over the attributes. Reconstructions infer x_T in 100 steps; "
+            "from a random x_T in 20 steps. FID, if it is there, is of reconstructions against their originals; the "
+            "published ones are of other protocols."
         )
         if scale != "full":
             notes.append(

@@ -80,7 +80,7 @@ class Bars(Source):
 def test_probe_learns_is_reused_and_detects_changes(tmp_path):
     source = Bars()
     probe = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=120)
-    np.testing.assert_array_equal(factor_probe.tested_accuracy(probe, source, np.arange(12)), [1, 1])
+    np.testing.assert_array_equal(factor_probe.tested(probe, source, np.arange(12)), [1, 1])
 
     before = (tmp_path / "probe").stat().st_mtime_ns
     kept = factor_probe.load_or_train(tmp_path / "probe", source, np.arange(12), steps=120)
@@ -93,6 +93,48 @@ def test_probe_learns_is_reused_and_detects_changes(tmp_path):
     place, grey = kept.changes(images[:1].astype(np.float32), moved.astype(np.float32))
     assert place > 0.8
     assert grey < 0.1
+
+
+class Marked(Bars):
+    """Two attributes in place of factors: a bright column on the right, a light grey."""
+
+    name, factor_names, factor_sizes = "marked", (), ()
+    attribute_names = ("right", "light")
+
+    def __len__(self):
+        return 12
+
+    def attributes(self, indices):
+        place, grey = np.unravel_index(indices, Bars.factor_sizes)
+        return np.stack([place > 1, grey == 2], axis=-1).astype(np.int64)
+
+    def fetch(self, indices):
+        return Bars().fetch(indices)
+
+
+def test_probe_of_attributes():
+    source = Marked()
+    labels = factor_probe.labels_of(source)
+    assert (labels.names, labels.sizes, labels.measure) == (("right", "light"), (2, 2), "auroc")
+    probe = factor_probe.train_probe(source, np.arange(12), steps=120)
+    np.testing.assert_array_equal(factor_probe.tested(probe, source, np.arange(12)), [1, 1])
+    images = source.fetch(np.arange(12)).astype(np.float32) / 127.5 - 1
+    wrong = 1 - source.attributes(np.arange(12))
+    np.testing.assert_array_equal(probe.score(images, wrong), [0, 0])  # an area has a direction
+    one_value = np.stack([wrong[:, 0], np.ones(12, int)], axis=1)
+    np.testing.assert_array_equal(probe.score(images, one_value), [0, np.nan])
+    right, light = probe.changes(images[:1], images[9:10])  # to the last place, on the same grey
+    assert right > 0.8
+    assert light < 0.1
+
+
+def test_accuracy_of_factors_is_a_share():
+    source, half = Bars(), np.arange(12)
+    probe = factor_probe.train_probe(source, half, steps=120)
+    images = source.fetch(half).astype(np.float32) / 127.5 - 1
+    values = source.factors(half)
+    values[:3, 0] = (values[:3, 0] + 1) % 4
+    np.testing.assert_allclose(probe.score(images, values), [0.75, 1])
 
 
 def test_a_probe_of_other_settings_is_not_used(tmp_path, monkeypatch):
@@ -114,4 +156,4 @@ def test_probe_reads_scenes():
     source = Scenes(32)
     order = np.random.default_rng(0).permutation(len(source))
     probe = factor_probe.train_probe(source, order[2000:])
-    assert factor_probe.tested_accuracy(probe, source, order[:1000]).min() > 0.8
+    assert factor_probe.tested(probe, source, order[:1000]).min() > 0.8
