@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from cldis_jax.data.folder import Folder
 from cldis_jax.evaluation import registry
-from cldis_jax.evaluation.floors import LinearPixels
+from cldis_jax.evaluation.floors import LINEAR, LinearPixels
 from cldis_jax.runtime.errors import UserError
 
 SIDE = 20
@@ -83,7 +83,7 @@ def test_tad_of_several_protocols(source, tmp_path):
     alone = registry.METRICS["tad"].measure(context(source, tmp_path, seeds=1, protocol=("disdiff",)))
     assert both["tad, disdiff"] == alone["tad"]
     assert both["tad"] != alone["tad"]
-    assert alone["tad"]["floors"].keys() == {"random_mix", "untrained", "pixels_pca", "pixels_projection"}
+    assert alone["tad"]["floors"].keys() == {"random_mix", "untrained", *LINEAR}
 
 
 def test_attributes_without_labels_are_refused(source, tmp_path, monkeypatch):
@@ -106,6 +106,24 @@ def test_principal_components_of_the_reduced_pixels(source):
     pixels = blocks.reshape(len(blocks), -1) / 255
     expected = PCA(2, svd_solver="full").fit_transform(pixels)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
+
+
+def test_independent_components_unmix_what_principal_ones_do_not():
+    """Two brightnesses of equal variance are in every pixel, in different parts."""
+    parts = np.random.default_rng(0).uniform(0, 100, (500, 2))
+
+    class Mixed:
+        def fetch(self, chosen):
+            left, right = (parts[chosen] @ [[0.8, 0.6], [-0.6, 0.8]] + 100).T
+            halves = [np.tile(v[:, None, None, None], (1, 16, 8, 1)) for v in (left, right)]
+            return np.concatenate(halves, axis=2).astype(np.float32)
+
+    def best(kind):
+        found = LinearPixels(kind, Mixed(), 2, 0, np.arange(500))(np.arange(500))
+        return np.abs(np.corrcoef(found.T, parts.T)[:2, 2:]).max(axis=1).min()
+
+    assert best("pixels_ica") > 0.99
+    assert best("pixels_pca") < 0.95
 
 
 def test_a_random_projection_depends_on_the_seed_alone(source):

@@ -1,12 +1,15 @@
 """Codes of images by index: of a model, and of the floors that a model must exceed."""
 
 import dataclasses
+import functools
+import warnings
 
 import cv2
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, FastICA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.random_projection import GaussianRandomProjection
 
 from cldis_jax import api, models
@@ -17,7 +20,11 @@ from cldis_jax.runtime import partitioning
 BATCH_PER_DEVICE = 128
 PIXEL_SIDE = 16  # images are reduced to this many pixels a side before linear codes are computed
 FITTED_IMAGES = 5000  # at most
-LINEAR = {"pixels_pca": PCA, "pixels_projection": GaussianRandomProjection}  # by the name of the floor
+LINEAR = {  # by the name of the floor
+    "pixels_pca": PCA,
+    "pixels_ica": functools.partial(FastICA, whiten="unit-variance", max_iter=1000),
+    "pixels_projection": GaussianRandomProjection,
+}
 
 
 class Codes:
@@ -85,16 +92,19 @@ class RandomMix:
 
 
 class LinearPixels:
-    """Linear codes [N, C] of the pixels of reduced images: principal components, or a random projection.
+    """Linear codes [N, C] of the pixels of reduced images: principal or independent components, or a random projection.
 
-    Components are fitted to at most `FITTED_IMAGES` of the images at `indices`, without labels. Where there are fewer
-    images or pixels than C, there are fewer components.
+    The independent ones [Hyvarinen 1999, FastICA] are the principal ones, whitened and turned. Components are fitted to
+    at most `FITTED_IMAGES` of the images at `indices`, without labels. Where there are fewer images or pixels than C,
+    there are fewer components.
     """
 
     def __init__(self, kind: str, source: Source, dim: int, seed: int, indices: np.ndarray):
         self._source = source
         pixels = self._pixels(subset(indices, FITTED_IMAGES, seed))
-        self._codes = LINEAR[kind](min(dim, *pixels.shape), random_state=seed).fit(pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # then they are as independent as they could be made
+            self._codes = LINEAR[kind](min(dim, *pixels.shape), random_state=seed).fit(pixels)
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         return self._codes.transform(self._pixels(indices))

@@ -18,10 +18,16 @@ FLOORS = {
     "random_directions": "random directions",
     "random_mix": "random mix of the labels",
     "pixels_pca": "PCA of the pixels",
+    "pixels_ica": "ICA of the pixels",
     "pixels_projection": "random projection of the pixels",
 }
 Floor = tuple[str, int, str, str]  # what, number of codes, latent, and whose it is
-CODE_FLOORS = ("random_mix", "pixels_pca", "pixels_projection")  # these depend on the number of codes alone
+CODE_FLOORS = (
+    "random_mix",
+    "pixels_pca",
+    "pixels_ica",
+    "pixels_projection",
+)  # these depend on the number of codes alone
 
 
 @dataclasses.dataclass(frozen=True)
