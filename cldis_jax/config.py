@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.data import SOURCES
-from cldis_jax.method import distillation, feedback, prediction, vae_loss
+from cldis_jax.method import distillation, feedback, independence, prediction, vae_loss
 from cldis_jax.models import semantic_encoder
 from cldis_jax.runtime import wandb_log
 from cldis_jax.runtime.errors import UserError
@@ -23,6 +23,7 @@ CHOICES = {
     "vae.capacity_form": tuple(vae_loss.CAPACITY_FORMS),
     "distillation.form": tuple(distillation.FORMS),
     "distillation.schedule": tuple(distillation.SCHEDULES),
+    "independence.form": tuple(independence.FORMS),
     "feedback.mode": tuple(feedback.RULES),
     "train.clip_scope": ("branch", "global"),
     "train.precision": ("auto", "float32", "bfloat16"),

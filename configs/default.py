@@ -83,6 +83,7 @@ def get_config() -> ConfigDict:
 
     config.independence = ConfigDict()
     config.independence.weight = 0.0  # lambda_ind: how much any two units of z_sem must be independent [choice: 0]
+    config.independence.form = "cosines"  # cosines | negentropy [choice]
 
     config.feedback = ConfigDict()
     config.feedback.mode = "progress"  # timestep | progress | gain (closed loop) | anneal | fixed (open loop) [choice]

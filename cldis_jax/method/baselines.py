@@ -40,7 +40,7 @@ def diffae_loss(
     denoise = networks.denoiser(params, z_sem, dropout=keys["dropout"])
     error = diffusion.squared_error(denoise, prediction, noised).mean(axis=(1, 2, 3))  # [B]
     L_diff = error.mean()
-    L_ind, units = independence_loss(config, z_sem, feedback.units)
+    L_ind, units = independence_loss(config, networks, params, x0, z_sem, feedback.units)
     lambda_ind = independence_weight(config, step)
     loss = config.diffusion.weight * L_diff + lambda_ind * L_ind
     signals = measure(config, schedule, networks, params, z_sem, error, noised, step)

@@ -78,7 +78,7 @@ def closed_loop_loss(
     L_vae, vae_scalars = vae_loss(config, networks, params, x0, q, C)
 
     # 4. L_ind: any two units of z_sem are independent [choice].
-    L_ind, units = independence_loss(config, z_sem, feedback.units)
+    L_ind, units = independence_loss(config, networks, params, x0, z_sem, feedback.units)
     lambda_ind = independence_weight(config, step)
 
     # 5. The sum.

@@ -51,13 +51,13 @@ class Signals:
 
 def initial_feedback(config: ConfigDict) -> Feedback:
     """The state before the first step: signals of 0, and C = C_lead (C = C_max in the mode `fixed`)."""
-    c, d = config.feedback, config.model.latent_dim
+    c = config.feedback
     capacity = c.max_capacity if c.mode == "fixed" else c.lead_capacity
     zero = jnp.float32(0)
     averages = {"capacity": jnp.float32(capacity), "progress": zero, "gain": zero, "zero_gain": zero}
     if config.independence.weight == 0 or config.diffusion.weight == 0:  # a VAE alone has no z_sem
         return Feedback(**averages)
-    return FeedbackWithUnits(**averages, units=initial_statistics(d))
+    return FeedbackWithUnits(**averages, units=initial_statistics(config))
 
 
 # --- The rules ---

@@ -42,6 +42,7 @@ ADDED: dict[str, Any] = {
     "data.holdout_split": "",
     "data.holdout_pairs": "",
     "diffusion.skip_std": 0.1,
+    "independence.form": "cosines",
     "distillation.listen_weight": lambda values: _weight_while_listening(**values["distillation"]),
     "model.cross_attention_side": lambda values: _side_with_cross_attention(**values["model"]),
     "model.encoder": "unet",
@@ -49,7 +50,7 @@ ADDED: dict[str, Any] = {
     "train.wandb": "",
 }
 # Sections that earlier versions did not have, with the values at which a run is computed as it was then.
-ADDED_SECTIONS: dict[str, dict[str, Any]] = {"independence": {"weight": 0.0}}
+ADDED_SECTIONS: dict[str, dict[str, Any]] = {"independence": {"weight": 0.0, "form": "cosines"}}
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def variants(config: ConfigDict, steps: int) -> list[Method]:
         *((f"L_dt {form}", distilled(config, form)) for form in distillation.FORMS),
         ("L_dt on every unit alike", {"distillation.weigh_units": False}),
         *((f"weight of L_ind {w:g}", {"independence.weight": w}) for w in (0.0, 1e-3)),
+        ("L_ind negentropy", {"independence.form": "negentropy", "independence.weight": 0.03}),
         ("constant rate", {"train.decay_share": 0.0}),
         ("z_sem as drawn", {"model.standardize_z_sem": False}),
         ("one sample of z_disen", {"vae.antithetic": False}),

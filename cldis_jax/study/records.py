@@ -28,6 +28,7 @@ UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
     ("model.encoder", "strided"): ("model.encoder_multipliers",),
     ("distillation.weight", 0): ("distillation.listen_",),
     ("distillation.listen_steps", 0): ("distillation.listen_weight",),
+    ("independence.weight", 0): ("independence.form",),
     ("feedback.swap_probability", 0): ("feedback.swap_steps",),
     ("feedback.mode", "anneal"): ("feedback.reference",),
     ("feedback.mode", "fixed"): ("feedback.reference",),

@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.integrate import quad
 
-from cldis_jax.configs import default
+from cldis_jax.configs import default, scenes
 from cldis_jax.method import feedback
 from cldis_jax.method.independence import (
+    FORMS,
     FREQUENCIES,
     RAMP_STEPS,
-    UnitStatistics,
-    independence_loss,
+    AxisStatistics,
+    CosineStatistics,
     independence_weight,
     initial_statistics,
     standardize,
-    unit_covariances,
 )
+from cldis_jax.method.independence import independence_loss as loss_of_networks
+from cldis_jax.models import init_params, make_networks
 
 
 @pytest.fixture
@@ -33,9 +36,24 @@ def normal(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def statistics_of(z: jax.Array) -> UnitStatistics:
+def statistics_of(z: jax.Array, form: type = CosineStatistics):
     u = (z - z.mean(0, keepdims=True)) / jnp.sqrt(z.var(0, keepdims=True) + 1e-6)
-    return UnitStatistics(z.mean(0), jnp.square(z).mean(0), unit_covariances(u))
+    return form.measure(z, u)
+
+
+def unit_covariances(u: jax.Array) -> jax.Array:
+    return CosineStatistics.measure(u, u).covariances
+
+
+class Codes:
+    """In place of the networks: E_sem returns the codes that are its images."""
+
+    def encode_semantic(self, params, x):
+        return x
+
+
+def independence_loss(config, z, average):
+    return loss_of_networks(config, Codes(), {"semantic_encoder": {"head": {}}}, z, z, average)
 
 
 def test_the_covariances_are_numpys():
@@ -82,7 +100,7 @@ def test_the_gradient_is_that_of_the_squared_covariances(config):
 
 def test_units_are_standardised_by_the_average_and_keep_their_scale_and_mean(config):
     z, k = jnp.asarray(normal(16, 4)), FREQUENCIES
-    average = UnitStatistics(jnp.full(4, 2.0), jnp.full(4, 13.0), jnp.asarray(normal(k, k, 4, 4)))
+    average = CosineStatistics(jnp.full(4, 2.0), jnp.full(4, 13.0), jnp.asarray(normal(k, k, 4, 4)))
     np.testing.assert_allclose(standardize(z, average), (z - 2) / 3, rtol=1e-4, atol=1e-5)  # 13 - 2^2 = 3^2
     average = statistics_of(z).replace(covariances=average.covariances)
     gradient = jax.grad(lambda z: independence_loss(config, z, average)[0])(z)
@@ -91,12 +109,15 @@ def test_units_are_standardised_by_the_average_and_keep_their_scale_and_mean(con
     np.testing.assert_allclose((gradient * z).sum(0), 0, atol=1e-3)  # nor scale one
 
 
-def test_descent_separates_two_factors_that_two_units_share(config):
+@pytest.mark.parametrize("form", FORMS)
+def test_descent_separates_two_factors_that_two_units_share(config, form):
     """As width and height share the shape and the scale of an object: a square and a 45-degree mixture of it."""
+    config.independence.form, config.model.latent_dim = form, 2
     rng = np.random.default_rng(0)
     scale, shape = rng.integers(0, 8, (2_000, 16)) / 7, rng.integers(0, 4, (2_000, 16)) / 3
     factors = jnp.asarray(np.stack([scale, shape], -1), jnp.float32)
-    mixing, average, decay = jnp.array([[1.0, 1.0], [-0.9, 1.1]]), initial_statistics(2), 0.99
+    rate = {"cosines": 0.02, "negentropy": 0.2}[form]
+    mixing, average, decay = jnp.array([[1.0, 1.0], [-0.9, 1.1]]), initial_statistics(config), 0.99
 
     @jax.jit
     def step(mixing, average, batch):
@@ -105,7 +126,7 @@ def test_descent_separates_two_factors_that_two_units_share(config):
 
         (_, new), gradient = jax.value_and_grad(loss, has_aux=True)(mixing)
         average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, average, new)
-        return mixing - 0.02 * gradient, average
+        return mixing - rate * gradient, average
 
     def share(mixing):  # of the larger factor in the variance of each unit
         squares = np.square(mixing * np.array([[scale.std()], [shape.std()]]))
@@ -115,6 +136,51 @@ def test_descent_separates_two_factors_that_two_units_share(config):
     for batch in factors:
         mixing, average = step(mixing, average, batch)
     assert before.max() < 0.7 < 0.97 < share(mixing).min()
+
+
+def test_negentropy_by_quadrature():
+    """... of its formula, and for Laplace's against the entropies in closed form. It underestimates a uniform one's."""
+    laws = [stats.norm(), stats.uniform(-(3**0.5), 12**0.5), stats.laplace(0, 0.5**0.5), stats.gamma(16, -4, 0.25)]
+    units = np.stack([law.rvs(400_000, random_state=i) for i, law in enumerate(laws)], axis=1)
+    found = statistics_of(jnp.asarray(units, jnp.float32), AxisStatistics)
+
+    def mean(law, function):
+        return quad(lambda u: law.pdf(u) * function(u), -9, 9, points=[-(3**0.5), 0, 3**0.5, -4])[0]
+
+    odd = np.array([mean(law, lambda u: u * np.exp(-(u**2) / 2)) for law in laws])
+    even = np.array([mean(law, lambda u: np.exp(-(u**2) / 2)) for law in laws]) - 0.5**0.5
+    expected = 36 / (8 * 3**0.5 - 9) * odd**2 + 24 / (16 * 3**0.5 - 27) * even**2
+    negentropy = found.negentropy(found)
+    np.testing.assert_allclose(negentropy, expected, rtol=0.05, atol=1e-4)
+    np.testing.assert_allclose(negentropy[2], laws[0].entropy() - laws[2].entropy(), rtol=0.2)
+    assert negentropy[0] < 1e-4 < 0.01 < negentropy[1:].min()
+    np.testing.assert_allclose(found.correlations, 0, atol=0.01)
+
+
+def test_l_ind_of_correlated_normal_units_is_their_mutual_information():
+    r = 0.2
+    u = np.random.default_rng(0).multivariate_normal([0, 0], [[1, r], [r, 1]], size=400_000).astype(np.float32)
+    found = statistics_of(jnp.asarray(u), AxisStatistics)
+    np.testing.assert_allclose(found.product(found), -np.log(1 - r**2) / 2, atol=2e-3)
+
+
+def test_negentropy_has_a_gradient_for_the_last_layer_of_e_sem_alone(config):
+    tiny = scenes.get_config("tiny")
+    tiny.independence.weight, tiny.independence.form = 1.0, "negentropy"
+    networks = make_networks(tiny)
+    params = init_params(networks, tiny, jax.random.key(0))
+    x0 = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)), jnp.float32)
+    z = networks.encode_semantic(params, x0)
+    average = statistics_of(z, AxisStatistics)
+
+    def loss(params):
+        return loss_of_networks(tiny, networks, params, x0, networks.encode_semantic(params, x0), average)[0]
+
+    gradient = jax.grad(loss)(params)
+    head = gradient["semantic_encoder"].pop("head")
+    assert np.abs(head["layer"]["kernel"]).max() > 1e-4
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose(loss(params), average.product(average), rtol=1e-3)
 
 
 def test_the_loss_of_a_steady_state_is_the_squared_covariance(config):

@@ -85,9 +85,9 @@ def test_an_added_field_gets_the_value_that_changes_nothing(monkeypatch):
 
 
 def test_an_added_section_gets_the_values_that_change_nothing():
-    assert config_json.upgrade(EARLIER)["independence"] == {"weight": 0.0}
+    assert config_json.upgrade(EARLIER)["independence"] == {"weight": 0.0, "form": "cosines"}
     used = EARLIER | {"independence": {"weight": 1e-3}}
-    assert config_json.upgrade(used)["independence"] == {"weight": 1e-3}
+    assert config_json.upgrade(used)["independence"] == {"weight": 1e-3, "form": "cosines"}
     assert config_json.upgrade({"navigation": {}}) == {"navigation": {}}
 
 
