@@ -1,12 +1,11 @@
 """L_ind: a price on the dependence between the units of z_sem [choice], in two forms.
 
-L_diff does not mind if two units of z_sem encode one factor, or if each of them mixes the same two. L_ind does. Both
-forms are quadratic in statistics of the standardised units:
+L_diff does not mind if two units of z_sem encode one factor, or if each of them mixes the same two. L_ind does:
 
   cosines     the squared covariances between functions of two units. They see a factor that is in two units, as the
               cosine and the sine of a hue are. It may change what z_sem encodes.
-  negentropy  the squared correlations minus the negentropies: independent component analysis (Comon 1994). It turns the
-              axes of z_sem alone, and suits factors that are rarely far from their mean, as in photographs.
+  negentropy  the mutual information of the units, as in independent component analysis (Comon 1994). It turns the axes
+              of z_sem alone, and suits factors that are rarely far from their mean, as in photographs.
 """
 
 import jax
@@ -20,7 +19,8 @@ from cldis_jax.models import Networks
 
 FREQUENCIES = 4  # the first cosine depends on order alone, as a rank correlation does; the second on size too
 RAMP_STEPS = 2_000  # until L_ind has its whole weight
-NEGENTROPY_FACTORS = (36 / (8 * 3**0.5 - 9), 24 / (16 * 3**0.5 - 27))  # of the two contrasts [Hyvarinen 1998]
+NEGENTROPY_FACTORS = (36 / (8 * 3**0.5 - 9), 24 / (16 * 3**0.5 - 27))  # of the odd and the even mean [Hyvarinen 1998]
+RIDGE = 0.01  # added to each unit's correlation with itself, so that the price of two equal units is finite
 
 
 @struct.dataclass
@@ -33,9 +33,7 @@ class UnitStatistics:
 
 def initial_statistics(config: ConfigDict) -> UnitStatistics:
     """Standardised units without dependence."""
-    d = config.model.latent_dim
-    nothing = jax.eval_shape(FORMS[config.independence.form].measure, *[jnp.zeros((2, d))] * 2)
-    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), nothing).replace(square=jnp.ones(d))
+    return FORMS[config.independence.form].initial(config.model.latent_dim)
 
 
 def independence_loss(
@@ -48,9 +46,9 @@ def independence_loss(
 ) -> tuple[jax.Array, UnitStatistics | None]:
     """(L_ind [], the batch's statistics); (0, None) if independence.weight is 0.
 
-    A batch is too small to estimate a square. L_ind therefore multiplies two estimates of each statistic, the moving
-    average over many batches and this batch's, and has the gradient of the square. With train.accumulate a micro-batch
-    counts as a batch.
+    A batch is too small for the dependence of units. L_ind is therefore that of the moving average over many batches,
+    and its gradient is that of the batch's statistics, each multiplied by the derivative of L_ind at the average. With
+    train.accumulate a micro-batch counts as a batch.
 
     Args:
       params: parameters by network.
@@ -62,9 +60,9 @@ def independence_loss(
     form, average = FORMS[config.independence.form], jax.lax.stop_gradient(average)
     z = z_of_last_layer(networks, params, x0) if form.turns_axes_alone else z_sem
     batch = form.measure(z, standardize(z, average))
-    product = average.product(batch)
-    loss = 2 * product - jax.lax.stop_gradient(product)  # the product, with twice its gradient
-    return loss, jax.lax.stop_gradient(batch)
+    value, slope = jax.value_and_grad(form.dependence)(average)
+    change = sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), slope, batch)))
+    return value + change - jax.lax.stop_gradient(change), jax.lax.stop_gradient(batch)
 
 
 def independence_weight(config: ConfigDict, step: jax.Array) -> jax.Array:
@@ -81,15 +79,11 @@ def z_of_last_layer(networks: Networks, params: dict, x0: jax.Array) -> jax.Arra
 
 
 def standardize(z: jax.Array, average: UnitStatistics) -> jax.Array:
-    """z [B, d] with the mean and the variance of the average, and the gradient of the batch's own mean and variance.
-
-    So a loss of the result does not shift a unit. Where the batch has the average's moments, it does not scale one.
-    """
-    mean, variance = z.mean(0), z.var(0)
-    known_variance = jnp.maximum(average.square - jnp.square(average.mean), 0)
-    mean += jax.lax.stop_gradient(average.mean - mean)
-    variance += jax.lax.stop_gradient(known_variance - variance)
-    return (z - mean[None]) / jnp.sqrt(variance[None] + 1e-6)
+    """z [B, d] with the mean and the variance of the average, and a gradient that neither shifts nor scales a unit."""
+    mean, std = z.mean(0, keepdims=True), jnp.sqrt(z.var(0, keepdims=True) + 1e-6)
+    variance = jnp.maximum(average.square - jnp.square(average.mean), 0)
+    own_mean, own_std = jax.lax.stop_gradient((mean, std))
+    return ((z - mean) / std * own_std + own_mean - average.mean[None]) / jnp.sqrt(variance[None] + 1e-6)
 
 
 # --- The forms ---
@@ -109,54 +103,66 @@ class CosineStatistics(UnitStatistics):
     turns_axes_alone = False
 
     @classmethod
+    def initial(cls, d: int) -> "CosineStatistics":
+        return cls(jnp.zeros(d), jnp.ones(d), jnp.zeros((FREQUENCIES, FREQUENCIES, d, d)))
+
+    @classmethod
     def measure(cls, z: jax.Array, u: jax.Array) -> "CosineStatistics":
         """Of a batch of codes z [B, d] and the standardised units u [B, d]."""
         frequency = jnp.arange(1, FREQUENCIES + 1)[:, None, None]
         cosines = 2**0.5 * jnp.cos(jnp.pi * frequency * norm.cdf(u)[None])  # [K, B, d]
         cosines -= cosines.mean(1, keepdims=True)
         covariances = jnp.einsum("ibk,jbl->ijkl", cosines, cosines, precision=jax.lax.Precision.HIGHEST) / len(u)
-        return cls(z.mean(0), jnp.square(z).mean(0), covariances * _other_units(u)[None, None])
+        return cls(z.mean(0), jnp.square(z).mean(0), covariances * (1 - jnp.eye(u.shape[-1]))[None, None])
 
-    def product(self, other: "CosineStatistics") -> jax.Array:
-        """L_ind [], each factor of a square from another estimate."""
-        return (self.covariances * other.covariances).sum()
+    def dependence(self) -> jax.Array:
+        """The sum of the squared covariances []."""
+        return jnp.square(self.covariances).sum()
 
 
 @struct.dataclass
 class AxisStatistics(UnitStatistics):
-    """Correlations between two units, and how far each unit is from a normal one.
+    """Products of two units, and how far each unit is from a normal one.
 
     The mutual information of units is the sum of their entropies minus the joint one. Turning the axes does not change
-    the joint one. Of normal units with small correlations r it is the sum of r^2 / 2 over pairs; and the entropy of a
-    unit is less than that of a normal one by its negentropy J. So L_ind = sum r^2 / 2 - sum J.
+    the joint one. Of normal units with correlations R it is -log det(R) / 2; the entropy of any unit is less than that
+    of a normal one by its negentropy J. So it is -log det(R) / 2 - sum J, up to a constant.
     """
 
-    correlations: jax.Array  # [d, d]; a unit has 0 with itself
-    contrasts: jax.Array  # E u exp(-u^2 / 2) and E exp(-u^2 / 2) of each unit u, minus those of a normal one [2, d]
+    products: jax.Array  # means of the products of two units, centred in the batch [d, d]
+    odd: jax.Array  # E u exp(-u^2 / 2) of each centred unit [d]
+    even: jax.Array  # E exp(-u^2 / 2) of each centred unit [d]
 
     turns_axes_alone = True
 
     @classmethod
+    def initial(cls, d: int) -> "AxisStatistics":
+        return cls(jnp.zeros(d), jnp.ones(d), jnp.eye(d), jnp.zeros(d), jnp.full(d, 0.5**0.5))
+
+    @classmethod
     def measure(cls, z: jax.Array, u: jax.Array) -> "AxisStatistics":
         """Of a batch of codes z [B, d] and the standardised units u [B, d]."""
-        centred = u - u.mean(0, keepdims=True)
-        correlations = jnp.einsum("bk,bl->kl", centred, centred, precision=jax.lax.Precision.HIGHEST) / (len(u) - 1)
+        u -= u.mean(0, keepdims=True)
+        products = jnp.einsum("bk,bl->kl", u, u, precision=jax.lax.Precision.HIGHEST) / len(u)
         bell = jnp.exp(-jnp.square(u) / 2)
-        contrasts = jnp.stack([(u * bell).mean(0), bell.mean(0) - 0.5**0.5])
-        return cls(z.mean(0), jnp.square(z).mean(0), correlations * _other_units(u), contrasts)
+        return cls(z.mean(0), jnp.square(z).mean(0), products, (u * bell).mean(0), bell.mean(0))
 
-    def product(self, other: "AxisStatistics") -> jax.Array:
-        """L_ind [] in nats, up to a constant, each factor of a square from another estimate."""
-        return (self.correlations * other.correlations).sum() / 4 - self.negentropy(other).sum()
+    def dependence(self) -> jax.Array:
+        """The mutual information of the units [], nats, up to a constant."""
+        std = jnp.sqrt(jnp.diagonal(self.products) + 1e-6)
+        correlations = self.products / (std[:, None] * std[None])
+        regular = (correlations + RIDGE * jnp.eye(len(std))) / (1 + RIDGE)
+        return -jnp.linalg.slogdet(regular)[1] / 2 - self.negentropy().sum()
 
-    def negentropy(self, other: "AxisStatistics") -> jax.Array:
-        """J in nats [d], approximated [Hyvarinen 1998, "New approximations of differential entropy"]."""
-        return (jnp.array(NEGENTROPY_FACTORS)[:, None] * self.contrasts * other.contrasts).sum(0)
+    def negentropy(self) -> jax.Array:
+        """J in nats [d], approximated [Hyvarinen 1998, "New approximations of differential entropy"].
+
+        The averages lag behind z_sem, so that units are standardised with an error. Compared with a normal unit of
+        their own variance, they do not seem less normal for it.
+        """
+        k_odd, k_even = NEGENTROPY_FACTORS
+        even_if_normal = 1 / jnp.sqrt(1 + jnp.diagonal(self.products))
+        return k_odd * jnp.square(self.odd) + k_even * jnp.square(self.even - even_if_normal)
 
 
 FORMS: dict[str, type[UnitStatistics]] = {"cosines": CosineStatistics, "negentropy": AxisStatistics}
-
-
-def _other_units(u: jax.Array) -> jax.Array:
-    """[d, d], 0 for a unit with itself, else 1."""
-    return 1 - jnp.eye(u.shape[-1])
