@@ -5,7 +5,7 @@ L_diff does not mind if two units of z_sem encode one factor, or if each of them
   cosines     the squared covariances between functions of two units. They see a factor that is in two units, as the
               cosine and the sine of a hue are. It may change what z_sem encodes.
   negentropy  the mutual information of the units, as in independent component analysis (Comon 1994). It turns the axes
-              of z_sem alone, and suits factors that are rarely far from their mean, as in photographs.
+              of z_sem alone, and is meant for factors that are rarely far from their mean, as in photographs.
 """
 
 import jax
