@@ -22,12 +22,8 @@ FLOORS = {
     "pixels_projection": "random projection of the pixels",
 }
 Floor = tuple[str, int, str, str]  # what, number of codes, latent, and whose it is
-CODE_FLOORS = (
-    "random_mix",
-    "pixels_pca",
-    "pixels_ica",
-    "pixels_projection",
-)  # these depend on the number of codes alone
+# These depend on the number of codes alone.
+CODE_FLOORS = ("random_mix", "pixels_pca", "pixels_ica", "pixels_projection")
 
 
 @dataclasses.dataclass(frozen=True)
