@@ -6,12 +6,11 @@ continues where the first stopped. `cldis_jax.edit --directions=` moves images a
 """
 
 import jax
-import numpy as np
 from absl import flags
 from etils import epath
 
 from cldis_jax import cli
-from cldis_jax.navigation import factor_probe, method
+from cldis_jax.navigation import factor_probe, method, results
 from cldis_jax.navigation.run import config_for, navigate
 from cldis_jax.runtime import report
 
@@ -46,18 +45,15 @@ def main() -> None:
     config = config_for(bundle, **{name: value for name, value in fields.items() if value is not None})
     config.train.steps, config.train.seed, config.data.batch_size = STEPS.value, SEED.value, BATCH_SIZE.value
     folder = epath.Path(OUT.value or epath.Path(WORKDIR.value) / "navigation")
-    results = navigate(bundle, folder, config, eval_batches=EVAL_BATCHES.value, probe_steps=PROBE_STEPS.value)
+    found = navigate(bundle, folder, config, eval_batches=EVAL_BATCHES.value, probe_steps=PROBE_STEPS.value)
     if jax.process_index() != 0:
         return
     table = [
-        ("RCA", f"{results['rca']:.3f}   chance {results['chance']:.3f}"),
-        ("shift error", f"{results['shift_error']:.3f} std   chance {results['shift_error_chance']:.3f}"),
+        ("RCA", f"{found['rca']:.3f}   chance {found['chance']:.3f}"),
+        ("shift error", f"{found['shift_error']:.3f} std   chance {found['shift_error_chance']:.3f}"),
     ]
-    table += [(f"factor share: {name}", f"{share:.3f}") for name, share in results.get("factor_share", {}).items()]
-    for measure in ("accuracy", "auroc"):
-        if scores := results.get(f"probe_{measure}"):
-            means = [np.mean([s for s in scores[of].values() if s is not None]) for of in ("originals", "decoded")]
-            table.append((f"{measure} of the probe: originals / decoded", f"{means[0]:.2f} / {means[1]:.2f}"))
+    table += [(f"factor share: {name}", f"{share:.3f}") for name, share in found.get("factor_share", {}).items()]
+    table += results.probe_rows(found)
     print(report.table([*table, ("results", str(folder))], ("navigation", "value")))
 
 

@@ -245,6 +245,14 @@ def test_directions_of_a_set_with_attributes(bundle, tmp_path, monkeypatch):
     assert (tmp_path / "factors.png").exists()
 
 
+def test_no_row_for_a_probe_without_scores():
+    """A score is None where all images have the same value of an attribute."""
+    one = {"probe_auroc": {"originals": {"hat": None, "smile": 0.8}, "decoded": {"hat": None, "smile": 0.6}}}
+    none = {"probe_auroc": {"originals": {"hat": None, "smile": 0.8}, "decoded": {"hat": None, "smile": None}}}
+    assert [value for _, value in navigation_results.probe_rows(one)] == ["0.80 / 0.60"]
+    assert navigation_results.probe_rows(none) == navigation_results.probe_rows({}) == []
+
+
 SMALL = ("--steps=4", "--batch_size=4", "--eval_batches=2", "--probe_steps=5", "--num_codes=64", "--decode_steps=2")
 
 

@@ -1,7 +1,7 @@
 """The results of a search for directions: the file, the contact sheet, the animation, the effect on each factor."""
 
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -142,3 +142,18 @@ def name_factors(
         "changes": changes,
         "decoded_score": probe.score(before, values),
     }
+
+
+def probe_rows(written: dict[str, Any]) -> list[tuple[str, str]]:
+    """A row with the mean score of the factor probe, from the content of navigation.json.
+
+    No row for data without labels, and where no factor has a score: its attribute has one value in all images.
+    """
+    rows = []
+    for measure in ("accuracy", "auroc"):
+        scores = written.get(f"probe_{measure}", {})
+        known = {images: [s for s in by_factor.values() if s is not None] for images, by_factor in scores.items()}
+        if known.get("originals") and known.get("decoded"):
+            means = f"{np.mean(known['originals']):.2f} / {np.mean(known['decoded']):.2f}"
+            rows.append((f"{measure} of the probe: originals / decoded", means))
+    return rows
