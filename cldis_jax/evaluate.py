@@ -1,9 +1,9 @@
 """Score a trained model: python -m cldis_jax.evaluate --workdir=DIR --metrics=factor_vae,dci,mig,z_usage.
 
-Measures how well a latent disentangles the data's factors. Each score has two floors: a random linear mix of the
-factors, and an untrained encoder. Metrics without labels: udr, fid, reconstruction, z_usage, content_tracking. Writes
-WORKDIR/evaluate.json, .csv and .md after every metric. Training may continue meanwhile. A metric that fails does not
-stop the others; the exit status is then 1.
+Measures how well a latent disentangles the data's factors or attributes. Such a score has floors: a random linear mix
+of the labels, an untrained encoder, and for attributes linear codes of the pixels. Metrics without labels: udr, fid,
+reconstruction, z_usage, content_tracking. Writes WORKDIR/evaluate.json, .csv and .md after every metric. Training may
+continue meanwhile. A metric that fails does not stop the others; the exit status is then 1.
 """
 
 import jax
@@ -29,7 +29,9 @@ STEP = flags.DEFINE_list(
     "the first go to evaluate.*, of the others to evaluate_NAME.*, with pictures in evaluate_NAME/",
 )
 OUT = flags.DEFINE_string("out", None, "folder of the results (default: WORKDIR)")
-SEEDS = flags.DEFINE_integer("seeds", DEFAULT.seeds, "seeds of every score: mean ± std", lower_bound=1)
+SEEDS = flags.DEFINE_integer(
+    "seeds", DEFAULT.seeds, "seeds of the scores with labels and of z_usage: mean ± std", lower_bound=1
+)
 FLOOR_SEEDS = flags.DEFINE_integer("floor_seeds", DEFAULT.floor_seeds, "seeds of floors; 0: no floors", lower_bound=0)
 POOL = flags.DEFINE_enum(
     "pool",
@@ -54,7 +56,10 @@ NUM_VOTES = flags.DEFINE_integer(
     lower_bound=0,
 )
 NUM_DECODED = flags.DEFINE_integer(
-    "num_decoded", DEFAULT.num_decoded, "images of reconstruction and consistency", lower_bound=1
+    "num_decoded",
+    DEFAULT.num_decoded,
+    "images of reconstruction, consistency and z_usage, and errors of composition",
+    lower_bound=1,
 )
 NUM_GENERATED = flags.DEFINE_integer("num_generated", DEFAULT.num_generated, "images of fid", lower_bound=2)
 NUM_TRACKED = flags.DEFINE_integer("num_tracked", DEFAULT.num_tracked, "images of content_tracking", lower_bound=1)

@@ -1,7 +1,7 @@
 """Images decoded once, by all cores, into one array on disk that every later run maps into memory.
 
 A cache is two files, named by a digest of all that decides the pixels: KEY.npy, uint8 [N, H, W, C] with zeros for
-images that can't be read, and KEY.json, which names these. Until it is complete, the array is KEY.part and KEY.json
+images that can't be read, and KEY.json, which names these. Until it is complete, the array is KEY.part and KEY.progress
 counts the rows that are certain to be on disk; a later run goes on from there.
 """
 

@@ -9,6 +9,7 @@ from cldis_jax.evaluation.context import Context
 from cldis_jax.metrics.tad import auroc
 from cldis_jax.models import pixels
 from cldis_jax.runtime import visualize
+from cldis_jax.runtime.errors import UserError
 
 NUM_LABELS = (10, 100, 1000)  # of the probes
 NUM_EXTREMES = 6  # images at each end of a unit
@@ -23,6 +24,8 @@ def measure(context: Context) -> dict[str, Any]:
     pool, source = context.labelled_pool, context.source
     labels = source.attributes(pool)
     fewest = np.minimum(labels.sum(axis=0), (1 - labels).sum(axis=0))
+    if not fewest.any():
+        raise UserError(f"none of the attributes has both values in the {len(pool)} images of --pool")
     feasible = [num for num in NUM_LABELS if (fewest > num // 2).any()]
 
     def score(represent, seed):

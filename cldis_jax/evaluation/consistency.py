@@ -10,13 +10,15 @@ from cldis_jax.data import subset
 from cldis_jax.evaluation.context import Context
 from cldis_jax.evaluation.decoded import BATCH, images_of
 from cldis_jax.navigation import factor_probe
+from cldis_jax.runtime.errors import UserError
 
 
 def measure(context: Context) -> dict[str, Any]:
     """The probe's score on originals and on each kind of decoded image: its mean over the labels; `details` has each.
 
     The score is the probe's accuracy for factors and the area under its ROC curve for attributes. The probe is trained
-    on the model's training images and kept in factor_probe.msgpack; it reads images that the model has not seen.
+    on the model's training images and kept in factor_probe.msgpack. It reads images that the model has not seen, or
+    training images where none are held out, as the note says.
     """
     settings, source, bundle = context.settings, context.source, context.bundle
     labels = factor_probe.labels_of(source)
@@ -39,6 +41,8 @@ def measure(context: Context) -> dict[str, Any]:
     scores = {kind: probe.score(np.concatenate(shown), values) for kind, shown in found.items()}
 
     read = ~np.isnan(scores["original"])  # not attributes of which the images have one value alone
+    if not read.any():
+        raise UserError(f"none of the attributes has both values in {len(indices)} images; raise --num_decoded")
     names = [name for name, kept in zip(labels.names, read) if kept]
     means = {f"{labels.measure}, {kind}": float(score[read].mean()) for kind, score in scores.items()}
     return {name: {"mean": mean, "std": None} for name, mean in means.items()} | {

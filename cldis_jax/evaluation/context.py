@@ -158,7 +158,8 @@ class Context:
         """
         if not self.whole and num > len(self.pool):
             raise UserError(
-                f"--num_images={len(self.pool)} is too few for {num} samples; lower --num_train, --num_test"
+                f"{len(self.pool)} images, by --pool={self.settings.pool} and --num_images={self.settings.num_images}, "
+                f"are too few for {num} samples; lower --num_train, --num_test"
             )
         return np.random.default_rng(seed).choice(self.pool, num, replace=self.whole)
 

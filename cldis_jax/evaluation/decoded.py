@@ -123,7 +123,7 @@ def _digest(context: Context, indices: np.ndarray) -> str:
     """A digest of all that the statistics depend on: the network, the data set, and `indices` of its images."""
     data = context.bundle.config.data
     fields = ("source", "name", "path", "split", "data_dir", "image_size", "channels", "crop")
-    known = [FID_VERSION, len(context.source), *(data[field] for field in fields)]
+    known = [FID_VERSION, context.source.digest, *(data[field] for field in fields)]
     digest = hashlib.sha256(json.dumps(known).encode())
     digest.update(indices.astype(np.int64).tobytes())
     digest.update(epath.Path(context.settings.inception_weights).read_bytes())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,10 @@ def evaluate(
 def measure(context: registry.Context, name: str) -> dict[str, Any]:
     """The scores of one metric, or {"error": message}. Of several processes, none may go on without the others."""
     try:
-        return registry.METRICS[name].measure(context)
+        found = registry.METRICS[name].measure(context)
+        if bad := _not_finite(found):
+            raise UserError(f"{', '.join(bad)}: not a finite number")
+        return found
     except Exception as error:
         if jax.process_count() > 1:
             raise
@@ -55,6 +59,13 @@ def measure(context: registry.Context, name: str) -> dict[str, Any]:
             logging.exception("%s failed", name)
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"}
+
+
+def _not_finite(found: dict[str, Any]) -> list[str]:
+    """The paths of NaN and infinity, which the results can't hold."""
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    values = ((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves)
+    return [path for path, leaf in values if isinstance(leaf, float) and not math.isfinite(leaf)]
 
 
 def check_rank(metric: str) -> None:
@@ -67,14 +78,15 @@ def check_rank(metric: str) -> None:
 def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bundle:
     """The checkpoint of the model's workdir with the highest first score of `metric`, with one seed.
 
-    Checkpoints that a training removes meanwhile are skipped. All share the compiled functions.
+    Checkpoints that a training removes meanwhile, and those whose score is not finite, are skipped. All share the
+    compiled functions.
 
     Raises:
-      CheckpointError: no checkpoint could be read.
+      CheckpointError: no checkpoint could be read, or none has a finite score.
     """
     check_rank(metric)
     settings = dataclasses.replace(settings, seeds=1, floor_seeds=0, pictures=False)
-    found, highest = None, 0.0
+    found, highest, checked = None, -math.inf, False
     for step in checkpoint.kept_steps(bundle.workdir):
         try:
             candidate = bundle if step == bundle.step else bundle.at(step)
@@ -82,14 +94,17 @@ def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bu
             print(f"step {step}: skipped, {error}", flush=True)
             continue
         context = registry.Context(settings, candidate)
-        if found is None:
+        if not checked:
             registry.check(context, [metric])
+            checked = True
         score = next(tables.rows({metric: registry.METRICS[metric].measure(context)}))[-1]["mean"]
         print(f"step {step}: {metric} {score:.4f}", flush=True)
-        if found is None or score > highest:
+        if score > highest:  # False for NaN
             found, highest = candidate, score
     if found is None:
-        raise checkpoint.CheckpointError(f"--step=best: no checkpoint of {bundle.workdir} can be read")
+        raise checkpoint.CheckpointError(
+            f"--step=best: no checkpoint of {bundle.workdir} can be read and has a finite score"
+        )
     return found
 
 

@@ -63,9 +63,11 @@ def _neighbours(explored: Explored, seen: gr.State) -> None:
         k = None if which == every else units.index(which)
         rows, distances = explored.neighbours.nearest(seen.code.z[0], NUM_NEAR, k)
         titles = [f"{distance:.2f} std away" for distance in distances]
-        found = explored.compared_images(rows).reshape(2, NUM_NEAR // 2, *explored.bundle.image_shape)
-        texts = [titles[: NUM_NEAR // 2], titles[NUM_NEAR // 2 :]]
-        return drawing.grid(found, ["", ""], [""] * (NUM_NEAR // 2), texts) + f"<p>{titles[0]} to {titles[-1]}</p>"
+        num_rows = 2 if len(rows) == NUM_NEAR else 1  # fewer, if there are fewer images
+        found = explored.compared_images(rows).reshape(num_rows, -1, *explored.bundle.image_shape)
+        texts = np.reshape(titles, (num_rows, -1)).tolist()
+        grid = drawing.grid(found, [""] * num_rows, [""] * len(texts[0]), texts)
+        return grid + f"<p>{titles[0]} to {titles[-1]}</p>"
 
     @sentences
     def extremes(which: str, progress=PROGRESS) -> str:

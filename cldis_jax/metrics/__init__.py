@@ -1,4 +1,4 @@
-"""Disentanglement metrics as functions of arrays. Each returns a dict of floats.
+"""Disentanglement metrics as functions of arrays. Each returns a dict of floats, but those of images an array [B].
 
 Codes are floats [N, C] and factors integers [N, F]. `represent` is a function from factors [N, F] to codes [N, C]. FID
 and LPIPS, with their networks, are in `fid`, `inception` and `lpips`.

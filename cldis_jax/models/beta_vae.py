@@ -97,7 +97,7 @@ class BetaVAE(nn.Module):
         return mean, log_var
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """The decoder's raw output [B, H, W, C] float32: logits (Bernoulli) or means (Gaussian) of p_theta(x|z)."""
+        """The decoder's raw output [B, H, W, C] float32: the logits of p_theta(x|z), a Bernoulli."""
         h = nn.relu(self.decoder_hidden(z.astype(self.dtype)))
         h = nn.relu(self.decoder_features(h)).reshape(-1, self.side, self.side, self.widest)
         for i, conv in enumerate(self.decoder_convs):

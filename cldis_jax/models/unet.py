@@ -20,7 +20,7 @@ from cldis_jax.models.layers import (
 
 
 class UNet(nn.Module):
-    """(x_t [B, H, W, C], t [B], z [B, latent_dim]) -> eps or v [B, H, W, C] float32 [Preechakul et al. 2022].
+    """(x_t [B, H, W, C], t [B], z [B, latent_dim]) -> eps, v or x_0 [B, H, W, C] float32 [Preechakul et al. 2022].
 
     Conditioning `adagn`: in every block time scales and shifts the features, then z scales them.
 

@@ -187,7 +187,9 @@ def load_or_train(
     path, labels = epath.Path(path), labels_of(source)
     settings = {
         "source": source.name,
+        "images": source.digest,
         "labels": ",".join(labels.names),
+        "values": hashlib.sha256(labels.of(indices).astype(np.int64).tobytes()).hexdigest(),
         "image_shape": str(source.fetch(indices[:1]).shape[1:]),
         "indices": hashlib.sha256(np.asarray(indices, np.int64).tobytes()).hexdigest(),
         "steps": steps,

@@ -109,8 +109,8 @@ def navigate(
         code = editor.encode(pixels.to_unit_range(source.fetch(shown)))
         draw(folder, editor, code.take(slice(NUM_SHOWN)), directions, min(config.max_shift, MAX_SHOWN_SHIFT))
         labels, known = factor_probe.labels_of(source), source.labelled(shown)
-        if labels.names and known.any():
-            labelled = [indices[source.labelled(indices)] for indices in (train_indices, fresh_indices)]
+        labelled = [indices[source.labelled(indices)] for indices in (train_indices, fresh_indices)]
+        if labels.names and known.any() and len(labelled[0]):
             probe = factor_probe.load_or_train(
                 folder / "factor_probe.msgpack", source, labelled[0], steps=probe_steps, seed=seed
             )

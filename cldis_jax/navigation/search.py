@@ -36,10 +36,8 @@ class Search:
         self.config, self.latent_dim, self.image_shape = config, codes.shape[1], bundle.image_shape
         self.mesh = partitioning.make_mesh(config)
         self.scales = codes.std(axis=0)
-        replicated = partitioning.replicated(self.mesh)
-        # Through the host: an array on one process's device can't be moved to the devices of all processes.
-        on_host = jax.device_get(bundle.ema.params), codes, self.scales
-        self._model, self._codes, self._scales = jax.device_put(on_host, replicated)
+        given = bundle.ema.params, codes, self.scales
+        self._model, self._codes, self._scales = partitioning.replicate(self.mesh, given)
         self.reconstructor = method.make_reconstructor(config, models.compute_dtype(bundle.config))
 
         over_devices = partitioning.batch_sharding(self.mesh)
@@ -63,6 +61,7 @@ class Search:
                 navigation_params, config, bind(params), self.reconstructor, self.image_shape, codes, scales, key
             )
 
+        replicated = partitioning.replicated(self.mesh)
         self._step = jax.jit(step, donate_argnums=3, out_shardings=replicated)
         self._test = jax.jit(test, out_shardings=replicated)
 

@@ -54,9 +54,13 @@ def train_prior(bundle: api.Bundle, workdir: str | None = None, *, seed: int = 0
     if not config.train.learning_rate > 0:
         raise UserError(f"learning_rate={config.train.learning_rate} must be positive")
     store.check_trainable(workdir)
-    check_writable(epath.Path(workdir) / "latent_prior.json")
+    path = epath.Path(workdir) / "latent_prior.json"
+    check_writable(path)
     results = fit(workdir, bundle, config) | {"config": config.to_dict()}
-    report.write_json(epath.Path(workdir) / "latent_prior.json", results)
+    if results["loss"] is None and path.exists():  # no step was left
+        earlier = report.read_json(path)
+        results["loss"] = earlier["loss"] if earlier["steps"] == results["steps"] else None
+    report.write_json(path, results)
     return results
 
 
@@ -69,8 +73,7 @@ def training_codes(bundle: api.Bundle, source: data.Source, num_images: int, see
     if difference := data.difference(source, bundle.trained_on):
         print(f"note: the model was trained on other images: {difference}", flush=True)
     indices = data.parts(source, bundle.config.data).train
-    if 0 < num_images < len(indices):
-        indices = np.sort(np.random.default_rng(seed).choice(indices, num_images, replace=False))
+    indices = data.subset(indices, num_images or len(indices), seed)
     if len(indices) < 2:
         raise data.DataError(f"{source.name} has {len(indices)} training images; a prior needs at least 2")
     return encode(bundle, "z_sem", source, indices)

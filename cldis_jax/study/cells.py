@@ -19,11 +19,11 @@ EVALUATION = {  # flags of cldis_jax.evaluate
     "long": SMALL_EVALUATION,
     "full": {"seeds": 3, "num_train": 10_000, "num_test": 5_000, "num_votes": 0, "num_images": 20_000},
 }
-SMALL_DECODED = {"num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
+SMALL_DECODED = {"seeds": 5, "num_generated": 1_000, "num_decoded": 64, "num_tracked": 8}
 DECODED = {  # more flags for the table celeba
     "cpu": SMALL_DECODED,
     "long": SMALL_DECODED,
-    "full": {"num_generated": 10_000, "num_decoded": 128, "num_tracked": 16},
+    "full": {"seeds": 5, "num_generated": 10_000, "num_decoded": 128, "num_tracked": 16},
 }
 TAD_PROTOCOLS = ["disdiff", "exact"]  # the first is that of the published rows
 
@@ -240,10 +240,12 @@ def _composition(scale: str, options: Options) -> dict[str, list[Method]]:
 
 
 def _celeba(scale: str, options: Options) -> dict[str, list[Method]]:
-    own = _load(_config_of("celeba", scale)).model.conditioning
+    config = _load(_config_of("celeba", scale))
+    own = config.model.conditioning
     conditionings = sorted(methods.CONDITIONINGS, key=lambda kind: kind != own)  # the config's own first
+    without = [methods.without_L_ind()] if config.independence.weight else []
     alone = [methods.diffae_alone(own), methods.vae_alone(scale)]
-    return {"celeba": [*map(methods.closed_loop, conditionings), *alone]}
+    return {"celeba": [*map(methods.closed_loop, conditionings), *without, *alone]}
 
 
 def _cell(

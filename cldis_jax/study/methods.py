@@ -40,6 +40,10 @@ def closed_loop(conditioning: str) -> Method:
     )
 
 
+def without_L_ind() -> Method:
+    return Method("CL-Dis, no L_ind", "cldis_no_L_ind", {"independence.weight": 0.0}, LATENTS, floors=False)
+
+
 def paper() -> Method:
     return Method("CL-Dis, preset `paper`", "cldis_paper", {}, LATENTS, preset="paper")
 

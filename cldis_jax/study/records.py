@@ -1,7 +1,8 @@
 """The records of cells, and whether a record is what a table needs.
 
 While a table runs, a cell has the folder OUT/cells/ID with its `cell.json` and an `evaluate.json` for each latent.
-A finished study is one file, OUT/cells.jsonl, with one cell a line. Where a cell has both, the folder counts.
+A finished study is one file, OUT/cells.jsonl, with one cell a line. Where a cell has both, the folder counts; but a
+folder that is not done never replaces a line that is.
 
 A record is the content of `cell.json`, and `results`: the content of `evaluate.json` by latent, once the cell is done.
 """
@@ -37,7 +38,12 @@ UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
 
 def read(out: pathlib.Path) -> dict[str, Record]:
     """Every record in OUT, by the id of its cell."""
-    return read_lines(out) | _read_folders(out)
+    lines = read_lines(out)
+    return lines | {
+        cell: record
+        for cell, record in _read_folders(out).items()
+        if record["status"] == "done" or cell not in lines or lines[cell]["status"] != "done"
+    }
 
 
 def read_lines(out: pathlib.Path) -> dict[str, Record]:
@@ -70,11 +76,11 @@ def write_lines(out: pathlib.Path) -> None:
     folders = _read_folders(out)
     if not folders:
         return
-    for cell, record in folders.items():
-        for latent, results in record["results"].items():
+    records = read(out)
+    for cell in folders:
+        for latent, results in records[cell]["results"].items():
             results["settings"] |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
-    records = sorted((read_lines(out) | folders).items())
-    lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in records]
+    lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in sorted(records.items())]
     with atomic(out / LINES, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
 
@@ -88,20 +94,28 @@ def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def changed_fields(cell: Cell, recorded: dict[str, Any]) -> list[str]:
     """The differences between a run's config and the cell's, without fields that neither uses."""
     try:
-        found = flatten(upgrade(recorded))
+        found = upgrade(recorded)
     except UserError as error:  # the run used an option that no longer exists
         return [str(error)]
-    return _differences(flatten(config_to_json(resolve(cell))), found)
+    return _differences(flatten(config_to_json(resolve(cell))), flatten(found))
 
 
 def check_one_config(found: list[Record]) -> None:
     """Raise UserError if the records are runs of several configs, which may differ in their seeds alone."""
-    configs = [flatten(record["config"]) | {"train.seed": 0} for record in found]
+    configs = [flatten(_upgraded(record["config"])) | {"train.seed": 0} for record in found]
     for config, record in zip(configs, found):
         if changed := _differences(configs[0], config):
             raise UserError(
                 f"{record['cell']} was run with another config than {found[0]['cell']}: {'; '.join(changed)}"
             )
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A recorded config with the fields of today, as recorded if it uses an option that no longer exists."""
+    try:
+        return upgrade(config)
+    except UserError:
+        return config
 
 
 def _differences(asked: dict[str, Any], found: dict[str, Any]) -> list[str]:

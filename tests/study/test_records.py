@@ -53,6 +53,29 @@ def test_a_folder_replaces_its_line_and_other_lines_stay(tmp_path):
         assert means == {first.id: 0.25, second.id: 0.75}
 
 
+@pytest.mark.parametrize("status", ["failed", "no data"])
+def test_a_folder_that_is_not_done_never_replaces_a_line_that_is(tmp_path, status):
+    (cell,) = only(make(seeds=1), "diffae_adagn").cells
+    fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.25}})
+    records.write_lines(tmp_path)
+    (tmp_path / "cells").rename(tmp_path / "gone")
+    fabricate(cell, tmp_path, {}, status, "interrupted")
+    before = records.read_lines(tmp_path)
+    assert records.read(tmp_path) == before
+    records.write_lines(tmp_path)
+    assert records.read_lines(tmp_path) == before
+
+
+def test_seeds_of_before_and_after_a_new_field_are_one_config(tmp_path):
+    first, second = only(make(seeds=2), "diffae_adagn").cells
+    found = [{"cell": cell.id, "config": config_of(cell)} for cell in (first, second)]
+    del found[0]["config"]["data"]["holdout_split"]
+    records.check_one_config(found)
+    found[1]["config"]["model"]["latent_dim"] = 7
+    with pytest.raises(UserError, match=r"model\.latent_dim=7, not 10"):
+        records.check_one_config(found)
+
+
 def test_a_record_counts_only_for_its_config_and_evaluation(tmp_path):
     (cell,) = only(make(seeds=1), "diffae_adagn").cells
     fabricate(cell, tmp_path, {"z_sem": {"mig/mig": 0.5}})
