@@ -93,6 +93,13 @@ def test_attributes_without_labels_are_refused(source, tmp_path, monkeypatch):
         registry.METRICS["attributes"].needs[0](known)
 
 
+def test_an_attribute_needs_both_values(source, tmp_path):
+    known = context(source, tmp_path)
+    known.__dict__["labelled_pool"] = np.flatnonzero((source.attributes(np.arange(len(source))) == 0).all(axis=1))
+    with pytest.raises(UserError, match=r"none of the attributes has both values in the [0-9]+ images of --pool"):
+        registry.METRICS["attributes"].measure(known)
+
+
 def test_principal_components_of_the_reduced_pixels(source):
     """Against scikit-learn on means of 5 x 5 pixels, up to signs; `cv2` averages whole squares exactly."""
     indices = np.arange(len(source))

@@ -339,6 +339,26 @@ def test_readers_of_results_pass_over_a_metric_that_failed(context, tmp_path, mo
         run.measure(context, "sap")
 
 
+def test_a_score_that_is_not_finite_is_an_error_of_its_metric(context, tmp_path, monkeypatch):
+    found = {"sap": {"mean": float("nan"), "std": None}, "details": {"scores": [0.5, float("inf")]}}
+    monkeypatch.setitem(registry.METRICS, "sap", registry.Metric(lambda context: found))
+    settings = dataclasses.replace(context.settings, seeds=1, floor_seeds=0, out=str(tmp_path), pictures=False)
+    results = run.evaluate(context.bundle, ["sap", "irs"], settings)
+    assert results["sap"] == {"error": "details/scores/1, sap/mean: not a finite number"}
+    assert "irs" in json.loads((tmp_path / "evaluate.json").read_text())
+
+
+def test_the_best_checkpoint_has_a_finite_score(context, monkeypatch):
+    scores = iter([float("nan"), 0.25])
+    found = lambda context: {"mig": {"mean": next(scores), "std": None}}  # noqa: E731
+    monkeypatch.setitem(registry.METRICS, "mig", registry.Metric(found))
+    assert checkpoint.kept_steps(context.bundle.workdir) == [4, 8]
+    assert run.best(context.bundle, "mig", context.settings).step == 8
+    scores = iter([float("nan"), float("nan")])
+    with pytest.raises(checkpoint.CheckpointError, match=r"no checkpoint of .* has a finite score"):
+        run.best(context.bundle, "mig", context.settings)
+
+
 def test_reconstruction_is_laid_out_with_the_published_rows(context):
     scores = registry.METRICS["reconstruction"].measure(context)
     for metric in ("ssim", "psnr", "mse"):
@@ -401,6 +421,17 @@ def test_consistency_of_decoders_that_keep_all_and_nothing(context, tmp_path, mo
     assert list(found["details"]["original"]) == list(context.source.factor_names)
     monkeypatch.setattr(factor_probe, "train_probe", lambda *_, **__: pytest.fail("the probe is not read again"))
     assert registry.METRICS["consistency"].measure(known) == found
+
+
+def test_consistency_needs_both_values_of_an_attribute(context, monkeypatch):
+    class Blank:
+        def score(self, images, values):
+            return np.full(6, np.nan)  # as of attributes with one value
+
+    monkeypatch.setattr(api.Editor, "reconstruct", lambda self, images, seed: {"original": images})
+    monkeypatch.setattr(factor_probe, "train_probe", lambda *_, **__: Blank())
+    with pytest.raises(UserError, match="none of the attributes has both values in 8 images; raise --num_decoded"):
+        registry.METRICS["consistency"].measure(with_settings(context, workdir="", out=""))
 
 
 def test_consistency_needs_labels(context, monkeypatch):

@@ -155,6 +155,9 @@ def test_a_prior_is_trained_without_flags(bundle, tmp_path):
     assert results == report.read_json(tmp_path / "latent_prior.json")
     assert (results["num_codes"], results["steps"]) == (20, 3)
     assert store.load(str(tmp_path)).config.model.hidden_dim == 8
+    assert results["loss"] > 0
+    again = prior_training.train_prior(bundle, str(tmp_path), **small)
+    assert again["loss"] == results["loss"]  # no step is left, and the loss is kept
     for wrong, message in (
         ({"num_layers": 1}, "num_layers=1 must be at least 2"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),

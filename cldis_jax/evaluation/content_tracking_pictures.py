@@ -10,6 +10,7 @@ from matplotlib.colors import hsv_to_rgb
 from cldis_jax.metrics.content_tracking import Tracking
 from cldis_jax.runtime import visualize
 
+MOST_DRAWN = 32  # directions in a picture; z_sem may have hundreds of units
 MAX_COLUMNS = 7  # frames of a traversal that are drawn
 TILE = 192  # pixels a side of a drawn frame
 SHORTEST_TRAIL = 2.5  # percent of the image's shorter side; points that moved less are not drawn
@@ -17,21 +18,29 @@ BRIGHTEST = 99  # percentile, over all directions, at which a colour scale ends
 
 
 def save_all(tracking: Tracking, out_dir: epath.PathLike, names: Sequence[str] = ()) -> list[str]:
-    """Write every picture of `tracking` to `out_dir`; `names` are those of the directions. Returns the paths."""
+    """Write every picture of `tracking` to `out_dir`. Returns the paths.
+
+    `names` are those of the directions. The MOST_DRAWN directions of the largest activity are drawn.
+    """
     out_dir = epath.Path(out_dir)
     names = list(names) or [f"direction {k}" for k in range(tracking.motion.shape[1])]
     summary = tracking.summary()
-    drawn = {
+    activity = [of_direction["activity"] for of_direction in summary["directions"]]
+    drawn = np.sort(np.argsort(activity)[::-1][:MOST_DRAWN])
+    tracking, names = tracking.select(drawn), [names[k] for k in drawn]
+    summary["directions"] = [summary["directions"][k] for k in drawn]
+    similarity = np.array(summary["similarity"])[np.ix_(drawn, drawn)]
+    pictures = {
         "content_tracking_changes": changes(tracking, names, summary),
         "content_tracking_similarity": visualize.heatmap(
-            np.array(summary["similarity"]), names, names, "do two directions change the same content?", "cosine"
+            similarity, names, names, "do two directions change the same content?", "cosine"
         ),
     }
     for i in range(len(tracking.frames)):
-        drawn[f"content_tracking_tracks_{i}"] = strips(tracking, i, names)
-    for name, picture in drawn.items():
+        pictures[f"content_tracking_tracks_{i}"] = strips(tracking, i, names)
+    for name, picture in pictures.items():
         visualize.save_png(out_dir / f"{name}.png", picture)
-    return [str(out_dir / f"{name}.png") for name in drawn]
+    return [str(out_dir / f"{name}.png") for name in pictures]
 
 
 def changes(tracking: Tracking, names: Sequence[str], summary: dict) -> np.ndarray:

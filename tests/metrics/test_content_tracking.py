@@ -16,6 +16,7 @@ from cldis_jax.metrics.content_tracking import (
     measure,
     to_unit_rgb,
 )
+from cldis_jax.runtime import visualize
 
 SIZE = 64
 QUICK = {"frames": 5, "span": 1.0, "grid": 10, "bootstrap": 50, "workers": 2}
@@ -246,6 +247,23 @@ def test_the_picture_states_the_interval(tmp_path, monkeypatch):
     tracked = measure(scene, CODES, np.eye(4)[:2], **{k: v for k, v in QUICK.items() if k != "bootstrap"})
     content_tracking_pictures.save_all(tracked, tmp_path)
     assert summaries[0]["low"] < summaries[0]["high"]
+
+
+def test_the_most_active_of_many_directions_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(content_tracking_pictures, "MOST_DRAWN", 2)
+    drawn = {}
+    changes, heatmap = content_tracking_pictures.changes, visualize.heatmap
+    monkeypatch.setattr(content_tracking_pictures, "changes", lambda *a: drawn.update(changes=a) or changes(*a))
+    monkeypatch.setattr(visualize, "heatmap", lambda *a: drawn.update(heatmap=a) or heatmap(*a))
+    tracked = measure(scene, CODES, np.eye(4), **{k: v for k, v in QUICK.items() if k != "bootstrap"})
+    activity = [found["activity"] for found in tracked.summary()["directions"]]
+    active = sorted(np.argsort(activity)[-2:])
+    content_tracking_pictures.save_all(tracked, tmp_path, list("abcd"))
+    names = ["abcd"[k] for k in active]
+    assert drawn["changes"][1] == list(drawn["heatmap"][1]) == names
+    assert [found["activity"] for found in drawn["changes"][2]["directions"]] == [activity[k] for k in active]
+    assert drawn["changes"][2]["score"] == tracked.summary()["score"]  # of all directions
+    assert drawn["heatmap"][0].shape == (2, 2)
 
 
 def test_decoders_of_bytes_greys_and_one_image():

@@ -151,6 +151,18 @@ def test_a_probe_of_other_settings_is_not_used(tmp_path, monkeypatch):
     assert trained == [(12, 5, 0), (12, 7, 0), (12, 7, 1), (11, 7, 1)]
 
 
+def test_a_probe_of_other_labels_or_images_is_not_used(tmp_path, monkeypatch):
+    trained = []
+    blank = factor_probe.Probe({"w": np.zeros(1)}, (2, 2), ("line", "line"))
+    monkeypatch.setattr(factor_probe, "train_probe", lambda source, *_, **__: trained.append(source) or blank)
+    source, corrected, other = Marked(), Marked(), Marked()
+    corrected.attributes = lambda indices: 1 - source.attributes(indices)
+    monkeypatch.setattr(Marked, "digest", property(lambda self: "other" if self is other else "same"))
+    for asked in (source, source, corrected, corrected, other):
+        factor_probe.load_or_train(tmp_path / "probe", asked, np.arange(12), steps=5)
+    assert trained == [source, corrected, other]
+
+
 @pytest.mark.slow
 def test_probe_reads_scenes():
     source = Scenes(32)
