@@ -5,7 +5,7 @@ r"""Edit your own images through a trained model.
     python -m cldis_jax.edit --workdir=DIR --out=OUT --interpolate a.jpg b.png
     python -m cldis_jax.edit --workdir=DIR --images=PHOTOS --out=OUT --reconstruct
 
-Shifts are in standard deviations of z over the training data, along its dimensions or, with
+Shifts are in standard deviations of z over the training data, along its units or, with
 --directions=DIR/navigation/directions.npz, along directions that `cldis_jax.navigate` found. PHOTOS is a folder
 or a zip file of images of any size and mode; `photos.zip/a.jpg` is one of a zip file. Results are pictures of the
 model's size in OUT, named after the input; they never replace an input.
@@ -24,12 +24,12 @@ from cldis_jax.runtime import report
 WORKDIR = cli.define_workdir()
 IMAGES = flags.DEFINE_string("images", None, "images, folders or zip files of them, separated by commas")
 OUT = flags.DEFINE_string("out", None, "folder that receives the pictures")
-TRAVERSE = flags.DEFINE_string("traverse", "", "all, or dimensions (directions) such as 3,7; writes a grid an image")
+TRAVERSE = flags.DEFINE_string("traverse", "", "all, or units (directions) such as 3,7; writes a grid an image")
 SET = flags.DEFINE_string("set", "", "shifts such as 3=+2.0,7=-1; writes one edited picture an image")
 INTERPOLATE = flags.DEFINE_multi_string("interpolate", [], "two images: --interpolate A B, or A,B")
 RECONSTRUCT = flags.DEFINE_bool("reconstruct", False, "reconstruct with inferred and with random x_T")
 LATENT = flags.DEFINE_enum("latent", None, api.LATENTS, "default: z_sem; z_disen for a VAE alone")
-DIRECTIONS = flags.DEFINE_string("directions", None, "directions.npz of cldis_jax.navigate, in place of dimensions")
+DIRECTIONS = flags.DEFINE_string("directions", None, "directions.npz of cldis_jax.navigate, in place of units")
 RANGE = flags.DEFINE_float("range", 2.5, "a traversal goes from minus to plus this many standard deviations")
 COLUMNS = flags.DEFINE_integer("columns", 7, "pictures in a row of a traversal", lower_bound=2)
 FRAMES = flags.DEFINE_integer("frames", 12, "pictures of an interpolation and of an animation", lower_bound=2)

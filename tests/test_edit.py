@@ -99,7 +99,7 @@ def test_reconstructions_with_both_kinds_of_noise():
 
 
 def test_rows_and_shifts():
-    axes = api.Axes(np.eye(8), [5, 2, 0, 1, 3, 4, 6, 7], "dimension", "z_sem")
+    axes = api.Axes(np.eye(8), [5, 2, 0, 1, 3, 4, 6, 7], "unit", "z_sem")
     assert editing.parse_rows("all", axes) == axes.order
     assert editing.parse_rows("2,0", axes) == [2, 0]
     assert editing.parse_shifts("3=+2.0,7=-1", axes) == {3: 2.0, 7: -1.0}
@@ -291,7 +291,7 @@ def test_bad_input_is_one_line_and_writes_nothing(untrained_workdir, photos, tmp
     out = tmp_path / "out"
     common = [f"--images={photos / 'grey.png'}", f"--out={out}"]
     for arguments, message in (
-        ([f"--workdir={untrained_workdir}", *common, "--traverse=10"], "dimension 10 is out of range"),
+        ([f"--workdir={untrained_workdir}", *common, "--traverse=10"], "unit 10 is out of range"),
         ([f"--workdir={tmp_path / 'none'}", *common, "--traverse=all"], "no checkpoint in"),
     ):
         done = doors.run("edit", *arguments)

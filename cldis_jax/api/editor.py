@@ -26,11 +26,11 @@ class Code(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """The axes that z is moved along: its dimensions, or directions from a search."""
+    """The axes that z is moved along: its units, or directions from a search."""
 
     steps: np.ndarray  # [K, d], what a shift of 1 adds to z: one standard deviation
     order: list[int]  # [K], which to show first
-    kind: str  # dimension | direction
+    kind: str  # unit | direction
     latent: str  # z_sem | z_disen
 
 
@@ -116,9 +116,9 @@ class Editor:
 
 
 def axes(bundle: Bundle, latent: str) -> Axes:
-    """The dimensions of a latent; a shift of 1 is one standard deviation over the training data."""
+    """The units of a latent; a shift of 1 is one standard deviation over the training data."""
     std = np.asarray(bundle.moments(latent).std)
-    return Axes(np.diag(std), list(range(len(std))), "dimension", latent)
+    return Axes(np.diag(std), list(range(len(std))), "unit", latent)
 
 
 def slerp(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from cldis_jax.api.editor import Editor, axes
 from cldis_jax.runtime import visualize
 
 BATCH = 8  # one size that fits any machine, so that a run compiles few programs
-MOST_TRAVERSED = 16  # latent dimensions in a picture; z_sem may have hundreds
+MOST_TRAVERSED = 16  # units in a picture; z_sem may have hundreds
 TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
 
 

@@ -24,8 +24,8 @@ def build(explored: Explored, seen: gr.State) -> tuple[Callable, list, list]:
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             gr.Markdown(
-                f"Shifts in standard deviations. The {'units' if explored.axes.kind == 'dimension' else 'directions'} "
-                f"{'that vary most' if explored.axes.kind == 'dimension' else 'that rank highest'} are first."
+                f"Shifts in standard deviations. The {'units' if explored.axes.kind == 'unit' else 'directions'} "
+                f"{'that vary most' if explored.axes.kind == 'unit' else 'that rank highest'} are first."
             )
             sliders = [
                 gr.Slider(-RANGE, RANGE, 0.0, step=0.05, label=explored.label(k), elem_id=f"axis-{k}") for k in order

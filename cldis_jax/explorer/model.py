@@ -122,7 +122,7 @@ def explored(
     """A model with its axes and at most `num_images` images: `files`, or held-out images of its data.
 
     Args:
-      axes: by default the dimensions of the main latent.
+      axes: by default the units of the main latent.
       directions: the file that `axes` come from.
 
     Raises:

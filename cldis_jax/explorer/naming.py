@@ -76,8 +76,7 @@ def factor_changes(navigated: dict[str, Any]) -> dict[str, list[float]]:
 
 def label(kind: str, index: int, name: str) -> str:
     """`unit 3: wall hue`, or `unit 3`."""
-    text = f"{'unit' if kind == 'dimension' else kind} {index}"
-    return f"{text}: {name}" if name else text
+    return f"{kind} {index}: {name}" if name else f"{kind} {index}"
 
 
 def _by_factor(shares: dict[str, list[float]], least: float, num: int) -> list[str]:

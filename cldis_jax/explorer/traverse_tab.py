@@ -88,7 +88,7 @@ def interpolation(explored: Explored, first: Visit, second: Visit) -> str:
 
 def _title(explored: Explored, seen: Visit, k: int, shift: float) -> str:
     text = f"{explored.label(k)}, {shift:+.2f} std"
-    if explored.axes.kind == "dimension":
+    if explored.axes.kind == "unit":
         text += f", z[{k}] = {seen.code.z[0, k] + shift * explored.axes.steps[k, k]:.3f}"
     return text
 

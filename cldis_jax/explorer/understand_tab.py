@@ -62,7 +62,7 @@ def _matrix(explored: Explored, seen: gr.State, kind: str, table: dict[str, list
     @sentences
     def move(seen: Visit | None, event: gr.SelectData) -> str:
         needs_image(seen)
-        if explored.axes.kind != "dimension" or explored.axes.latent != latent:
+        if explored.axes.kind != "unit" or explored.axes.latent != latent:
             return f"<p>The table is of the units of {latent}; the page moves other axes.</p>"
         return strip(explored, seen.code, int(event.index[0]))
 

@@ -104,7 +104,7 @@ def test_a_vae_alone_has_neither_x_T_nor_steps():
 
 
 def test_names(tmp_path):
-    axes = api.Axes(np.eye(3), [0, 1, 2], "dimension", "z_sem")
+    axes = api.Axes(np.eye(3), [0, 1, 2], "unit", "z_sem")
     assert naming.names(axes, str(tmp_path)) == ["", "", ""]
     shares = {"wall_hue": [0.9, 0.3, 0.0], "scale": [0.1, 0.05, 0.02]}
     tracked = [{"motion_percent": 0.1, "colour_delta_e": 0.1}] * 2 + [{"motion_percent": 3.0, "colour_delta_e": 3.0}]
