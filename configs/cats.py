@@ -4,7 +4,7 @@
     python -m cldis_jax.main --config=configs/cats.py:cpu --config.data.path=CATS --workdir=runs/cats_cpu
 
     full (the first)  64 px, one GPU                        not run by us
-    cpu               64 px, one CPU core, forty minutes    pictures in docs/results.md, after 4,000 steps
+    cpu               64 px, one CPU core, fifteen minutes  pictures in docs/results.md
     tiny              16 px, a smoke test, under a minute   no number
 
 Sizes and presets: configs/small_images.py.
