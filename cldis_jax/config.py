@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from cldis_jax import models
 from cldis_jax.data import SOURCES
+from cldis_jax.data.images import CROPS
 from cldis_jax.method import distillation, feedback, independence, prediction, vae_loss
 from cldis_jax.models import semantic_encoder
 from cldis_jax.runtime import wandb_log
@@ -16,7 +17,7 @@ from cldis_jax.runtime.errors import UserError
 CHOICES = {
     "preset": ("paper", "best"),
     "data.source": SOURCES,
-    "data.crop": ("center", "d2c"),
+    "data.crop": CROPS,
     "data.channels": (1, 3),
     "model.encoder": semantic_encoder.KINDS,
     "diffusion.prediction": tuple(prediction.PREDICTIONS),
