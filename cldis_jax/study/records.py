@@ -22,6 +22,7 @@ from cldis_jax.study.methods import LATENTS
 
 Record = dict[str, Any]
 LINES = "cells.jsonl"
+DATA_PATHS = ("path", "data_dir")  # fields of config.data
 UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
     ("vae.weight", 0): ("vae.", "distillation.", "feedback."),
     # The schedule still decides x_t and C(t).
@@ -71,15 +72,21 @@ def read_folder(folder: pathlib.Path) -> Record | None:
 def write_lines(out: pathlib.Path) -> None:
     """Bring OUT/cells.jsonl up to date with the folders, if there are any; whole or not at all.
 
-    The paths of workdirs and results start at OUT, so that the file says the same anywhere.
+    The paths of workdirs and results start at OUT, and those of data are the last name, so that the file says the same
+    anywhere.
     """
     folders = _read_folders(out)
     if not folders:
         return
     records = read(out)
     for cell in folders:
+        section = records[cell]["config"]["data"]
+        section |= {field: pathlib.PurePath(section[field]).name for field in DATA_PATHS if section.get(field)}
         for latent, results in records[cell]["results"].items():
-            results["settings"] |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
+            settings = results["settings"]
+            settings |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
+            kind, _, path = settings.get("data", "").partition(" ")  # `folder PATH`, or a name
+            settings |= {"data": f"{kind} {pathlib.PurePath(path).name}"} if path else {}
     lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in sorted(records.items())]
     with atomic(out / LINES, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))

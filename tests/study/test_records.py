@@ -66,6 +66,24 @@ def test_a_folder_that_is_not_done_never_replaces_a_line_that_is(tmp_path, statu
     assert records.read_lines(tmp_path) == before
 
 
+def test_lines_name_no_folder_of_this_machine(tmp_path):
+    (cell,) = only(make("celeba", seeds=1), "diffae_cross_attention", dataset="celeba").cells
+    cell = changed(cell, data__path="/home/me/faces.zip")
+    fabricate(cell, tmp_path, {"z_sem": {"tad/tad": 0.25}})
+    path = cell.folder(tmp_path) / "z_sem/evaluate.json"
+    results = report.read_json(path)
+    results["settings"] |= {"data": "folder /home/me/faces.zip"}
+    report.write_json(path, results)
+    records.write_lines(tmp_path)
+    (line,) = (tmp_path / "cells.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["config"]["data"]["path"] == "faces.zip"
+    assert record["results"]["z_sem"]["settings"]["data"] == "folder faces.zip"
+    assert "/home" not in line
+    assert str(tmp_path) not in line
+    assert records.state(cell, record) == ("done", "")
+
+
 def test_seeds_of_before_and_after_a_new_field_are_one_config(tmp_path):
     first, second = only(make(seeds=2), "diffae_adagn").cells
     found = [{"cell": cell.id, "config": config_of(cell)} for cell in (first, second)]
