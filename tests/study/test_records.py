@@ -126,6 +126,13 @@ def test_fields_of_a_missing_vae_do_not_count():
     assert records.changed_fields(alone, with_one) != []  # this run had a VAE, so its fields count
 
 
+def test_the_averages_of_L_ind_count_without_a_vae():
+    (alone,) = only(make(seeds=1), "diffae_adagn").cells
+    for weight, expected in ((0.0, []), (1e-3, ["feedback.ema_decay=0.99, not 0.5"])):
+        one = changed(alone, independence__weight=weight)
+        assert records.changed_fields(changed(one, feedback__ema_decay=0.5), config_of(one)) == expected
+
+
 def test_fields_of_a_missing_denoiser_do_not_count():
     (alone,) = only(make(seeds=1), "beta_vae").cells
     unread = {"distillation__listen_steps": 99, "feedback__swap_steps": 99, "model__standardize_z_sem": True}
