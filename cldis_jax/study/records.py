@@ -80,9 +80,12 @@ def write_lines(out: pathlib.Path) -> None:
         return
     records = read(out)
     for cell in folders:
-        section = records[cell]["config"]["data"]
-        section |= {field: pathlib.PurePath(section[field]).name for field in DATA_PATHS if section.get(field)}
-        for latent, results in records[cell]["results"].items():
+        record, section = records[cell], records[cell]["config"]["data"]
+        for field in DATA_PATHS:
+            if path := section.get(field):
+                section[field] = name = pathlib.PurePath(path).name
+                record["commands"] = [command.replace(path, name) for command in record.get("commands", ())]
+        for latent, results in record["results"].items():
             settings = results["settings"]
             settings |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
             kind, _, path = settings.get("data", "").partition(" ")  # `folder PATH`, or a name

@@ -74,10 +74,15 @@ def test_lines_name_no_folder_of_this_machine(tmp_path):
     results = report.read_json(path)
     results["settings"] |= {"data": "folder /home/me/faces.zip"}
     report.write_json(path, results)
+    written = report.read_json(cell.folder(tmp_path) / "cell.json")
+    report.write_json(
+        cell.folder(tmp_path) / "cell.json", written | {"commands": ["main --config.data.path=/home/me/faces.zip"]}
+    )
     records.write_lines(tmp_path)
     (line,) = (tmp_path / "cells.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["config"]["data"]["path"] == "faces.zip"
+    assert record["commands"] == ["main --config.data.path=faces.zip"]
     assert record["results"]["z_sem"]["settings"]["data"] == "folder faces.zip"
     assert "/home" not in line
     assert str(tmp_path) not in line
