@@ -4,8 +4,8 @@ L_diff does not mind if two units of z_sem encode one factor, or if each of them
 
   cosines     the squared covariances between functions of two units. They see a factor that is in two units, as the
               cosine and the sine of a hue are. It may change what z_sem encodes.
-  negentropy  the mutual information of the units, as in independent component analysis (Comon 1994). It turns the axes
-              of z_sem alone, and is meant for factors that are rarely far from their mean, as in photographs.
+  negentropy  the mutual information of the units, as in independent component analysis (Comon 1994). It trains the last
+              layer of E_sem alone, and is meant for factors that are rarely far from their mean, as in photographs.
 """
 
 import jax
@@ -58,7 +58,7 @@ def independence_loss(
     if config.independence.weight == 0:
         return jnp.float32(0), None
     form, average = FORMS[config.independence.form], jax.lax.stop_gradient(average)
-    z = z_of_last_layer(networks, params, x0) if form.turns_axes_alone else z_sem
+    z = z_of_last_layer(networks, params, x0) if form.last_layer_alone else z_sem
     batch = form.measure(z, standardize(z, average))
     value, slope = jax.value_and_grad(form.dependence)(average)
     change = sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), slope, batch)))
@@ -100,7 +100,7 @@ class CosineStatistics(UnitStatistics):
 
     covariances: jax.Array  # [K, K, d, d]; [i, j, k, l] is that of cosine i of unit k with cosine j of unit l
 
-    turns_axes_alone = False
+    last_layer_alone = False
 
     @classmethod
     def initial(cls, d: int) -> "CosineStatistics":
@@ -133,7 +133,7 @@ class AxisStatistics(UnitStatistics):
     odd: jax.Array  # E u exp(-u^2 / 2) of each centred unit [d]
     even: jax.Array  # E exp(-u^2 / 2) of each centred unit [d]
 
-    turns_axes_alone = True
+    last_layer_alone = True
 
     @classmethod
     def initial(cls, d: int) -> "AxisStatistics":
