@@ -126,7 +126,7 @@ REASONS = {
     "distillation.listen_weight": "with less, Adam's first steps of L_diff are too long for E_sem",
     "independence.weight": "without L_ind a factor may be in two units",
     "independence.weight=0.0": "the paper has no L_ind; in runs of 6,000 steps it was not measured",
-    "independence.form": "in photographs the units that say most are far from normal (docs/studies/faces.md)",
+    "independence.form": "meant for photographs, whose factors are rarely far from their mean (docs/studies/faces.md)",
     "feedback.mode": "C follows the contribution of z to the denoiser, which closes the loop through z",
     "feedback.mode=progress": "the simplest reading of the paper: C follows the information that the denoiser recovers",
     "feedback.mode=fixed": "beta-VAE alone: there is no feedback",

@@ -349,9 +349,11 @@ def test_a_score_that_is_not_finite_is_an_error_of_its_metric(context, tmp_path,
 
 
 def test_the_best_checkpoint_has_a_finite_score(context, monkeypatch):
+    def measured(context):
+        return {"mig": {"mean": next(scores), "std": None}}
+
     scores = iter([float("nan"), 0.25])
-    found = lambda context: {"mig": {"mean": next(scores), "std": None}}  # noqa: E731
-    monkeypatch.setitem(registry.METRICS, "mig", registry.Metric(found))
+    monkeypatch.setitem(registry.METRICS, "mig", registry.Metric(measured))
     assert checkpoint.kept_steps(context.bundle.workdir) == [4, 8]
     assert run.best(context.bundle, "mig", context.settings).step == 8
     scores = iter([float("nan"), float("nan")])

@@ -86,7 +86,8 @@ def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bu
     """
     check_rank(metric)
     settings = dataclasses.replace(settings, seeds=1, floor_seeds=0, pictures=False)
-    found, highest, checked = None, -math.inf, False
+    registry.check(registry.Context(settings, bundle), [metric])
+    found, highest = None, -math.inf
     for step in checkpoint.kept_steps(bundle.workdir):
         try:
             candidate = bundle if step == bundle.step else bundle.at(step)
@@ -94,9 +95,6 @@ def best(bundle: api.Bundle, metric: str, settings: registry.Settings) -> api.Bu
             print(f"step {step}: skipped, {error}", flush=True)
             continue
         context = registry.Context(settings, candidate)
-        if not checked:
-            registry.check(context, [metric])
-            checked = True
         score = next(tables.rows({metric: registry.METRICS[metric].measure(context)}))[-1]["mean"]
         print(f"step {step}: {metric} {score:.4f}", flush=True)
         if score > highest:  # False for NaN

@@ -39,12 +39,13 @@ UNREAD = {  # (field, value) -> prefixes of the fields that are then unused
 
 def read(out: pathlib.Path) -> dict[str, Record]:
     """Every record in OUT, by the id of its cell."""
-    lines = read_lines(out)
-    return lines | {
-        cell: record
-        for cell, record in _read_folders(out).items()
-        if record["status"] == "done" or cell not in lines or lines[cell]["status"] != "done"
-    }
+    return _merged(read_lines(out), _read_folders(out))
+
+
+def _merged(lines: dict[str, Record], folders: dict[str, Record]) -> dict[str, Record]:
+    done = {cell for cell, record in lines.items() if record["status"] == "done"}
+    counting = {cell: record for cell, record in folders.items() if record["status"] == "done" or cell not in done}
+    return lines | counting
 
 
 def read_lines(out: pathlib.Path) -> dict[str, Record]:
@@ -78,21 +79,26 @@ def write_lines(out: pathlib.Path) -> None:
     folders = _read_folders(out)
     if not folders:
         return
-    records = read(out)
-    for cell in folders:
-        record, section = records[cell], records[cell]["config"]["data"]
-        for field in DATA_PATHS:
-            if path := section.get(field):
-                section[field] = name = pathlib.PurePath(path).name
-                record["commands"] = [command.replace(path, name) for command in record.get("commands", ())]
-        for latent, results in record["results"].items():
-            settings = results["settings"]
-            settings |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
-            kind, _, path = settings.get("data", "").partition(" ")  # `folder PATH`, or a name
-            settings |= {"data": f"{kind} {pathlib.PurePath(path).name}"} if path else {}
-    lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in sorted(records.items())]
+    for record in folders.values():
+        _shorten_paths(record)
+    records = sorted(_merged(read_lines(out), folders).items())
+    lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for _, record in records]
     with atomic(out / LINES, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
+
+
+def _shorten_paths(record: Record) -> None:
+    cell, section = record["cell"], record["config"]["data"]
+    for field in DATA_PATHS:
+        if path := section.get(field):
+            section[field] = name = pathlib.PurePath(path).name
+            record["commands"] = [command.replace(path, name) for command in record.get("commands", ())]
+    for latent, results in record["results"].items():
+        settings = results["settings"]
+        settings |= {"workdir": f"cells/{cell}/run", "out": f"cells/{cell}/{latent}"}
+        kind, _, path = settings.get("data", "").partition(" ")  # `folder PATH`, or a name
+        if path:
+            settings["data"] = f"{kind} {pathlib.PurePath(path).name}"
 
 
 def scores(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
