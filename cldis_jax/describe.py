@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from cldis_jax import cli
+from cldis_jax.config import CHOICES
 from cldis_jax.planning import description
 from cldis_jax.runtime.errors import UserError
 
@@ -19,7 +20,7 @@ CONFIG = cli.define_config()
 JSON = flags.DEFINE_bool("json", False, "print JSON in place of a table")
 DEVICES = flags.DEFINE_integer("devices", 1, "devices that share the global batch", lower_bound=1)
 DIFF = flags.DEFINE_bool("diff", False, "print what the config changes against its preset, and why")
-AGAINST = flags.DEFINE_enum("against", None, ["paper", "best"], "with --diff: compare with this preset")
+AGAINST = flags.DEFINE_enum("against", None, CHOICES["preset"], "with --diff: compare with this preset")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The pictures that training draws: labelled grids of reconstructions and traversals."""
+"""What training shows: its curves, and labelled grids of reconstructions and traversals."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,13 @@ from cldis_jax.runtime import visualize
 
 BATCH = 8  # one size that fits any machine, so that a run compiles few programs
 MOST_TRAVERSED = 16  # units in a picture; z_sem may have hundreds
+CURVES = {  # the scalars of a training, by panel
+    "L_diff": ("L_diff",),
+    "L_dt, L_ind": ("L_dt", "L_ind"),
+    "VAE": ("L_vae", "vae/reconstruction"),
+    "capacity C and KL (nats)": ("vae/capacity", "vae/kl"),
+    "use of z, progress": ("feedback/z_gain", "feedback/z_gain_zero", "feedback/progress"),
+}
 TRAVERSAL_STDS = (-2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5)  # shifts, in standard deviations of the latent
 
 

@@ -10,6 +10,10 @@ from matplotlib.colors import hsv_to_rgb
 from cldis_jax.metrics.content_tracking import Tracking
 from cldis_jax.runtime import visualize
 
+TITLES = {  # of the two pictures that sum up all images
+    "content_tracking_changes": "what each direction changes, and where",
+    "content_tracking_similarity": "which directions change the same",
+}
 MOST_DRAWN = 32  # directions in a picture; z_sem may have hundreds of units
 MAX_COLUMNS = 7  # frames of a traversal that are drawn
 TILE = 192  # pixels a side of a drawn frame

@@ -9,13 +9,6 @@ from ml_collections import ConfigDict
 
 from cldis_jax.planning import description
 
-PANELS = {
-    "L_diff": ("L_diff",),
-    "L_dt, L_ind": ("L_dt", "L_ind"),
-    "VAE": ("L_vae", "vae/reconstruction"),
-    "capacity C and KL (nats)": ("vae/capacity", "vae/kl"),
-    "use of z, progress": ("feedback/z_gain", "feedback/z_gain_zero", "feedback/progress"),
-}
 MOST_POINTS = 400  # of a curve
 
 

@@ -3,6 +3,7 @@
 import gradio as gr
 import pandas as pd
 
+from cldis_jax.api.pictures import CURVES
 from cldis_jax.explorer import drawing, run_files
 from cldis_jax.explorer.events import sentences
 from cldis_jax.explorer.model import Explored
@@ -30,13 +31,13 @@ def build(explored: Explored) -> None:
 def _curves(workdir: str) -> None:
     plots = []
     with gr.Row():
-        for title, names in run_files.PANELS.items():
+        for title, names in CURVES.items():
             plots.append(gr.LinePlot(_table(run_files.scalars(workdir), names), **_axes(title), elem_id="curve"))
     timer = gr.Timer(EVERY_SECONDS)
 
     def read() -> list[pd.DataFrame]:
         rows = run_files.scalars(workdir)
-        return [_table(rows, names) for names in run_files.PANELS.values()]
+        return [_table(rows, names) for names in CURVES.values()]
 
     timer.tick(read, None, plots, show_progress="hidden", api_visibility="private")
 

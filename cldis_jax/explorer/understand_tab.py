@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 from etils import epath
 
-from cldis_jax.evaluation import tables
+from cldis_jax.evaluation import content_tracking_pictures, tables
 from cldis_jax.explorer import drawing, naming
 from cldis_jax.explorer.editing import Visit
 from cldis_jax.explorer.events import COMPUTES, needs_image, sentences
@@ -15,10 +15,7 @@ KINDS = {
     "information": "Mutual information of each unit and each factor, as a share of the factor's entropy",
     "auroc": "Area under the ROC curve of each unit for each attribute",
 }
-TRACKING = {
-    "content_tracking_changes.png": "what each direction changes, and where (content tracking)",
-    "content_tracking_similarity.png": "which directions change the same",
-}
+TRACKING = {f"{name}.png": f"{title} (content tracking)" for name, title in content_tracking_pictures.TITLES.items()}
 NAVIGATION = {"directions.png": "the directions, the best first", "factors.png": "what they change"}
 
 

@@ -8,14 +8,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from cldis_jax import api
-from cldis_jax.evaluation import tables
+from cldis_jax.evaluation import content_tracking_pictures, tables
 from cldis_jax.exporting import card
 from cldis_jax.prior import store
 from cldis_jax.runtime import exported, report
 from cldis_jax.runtime.errors import UserError
 from cldis_jax.runtime.files import atomic
 
-TRACKING = ("content_tracking_changes.png", "content_tracking_similarity.png")
+TRACKING = tuple(f"{name}.png" for name in content_tracking_pictures.TITLES)
 SCORES = ("evaluate.csv", "mutual_information.png", *TRACKING)
 NAVIGATION = ("directions.npz", "navigation.json", "directions.png", "factors.png", "best.gif")
 KNOWN_OF_DATA = ("num_images", "names_sha256")  # what a checkpoint holds as `data` besides the reading position

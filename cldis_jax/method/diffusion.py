@@ -122,32 +122,26 @@ class DDIMTables(NamedTuple):
     active: np.ndarray  # [L] bool
 
 
-def ddim_timesteps(num_steps: int, total: int = 1000, spacing: str = "auto") -> np.ndarray:
+def ddim_timesteps(num_steps: int, total: int = 1000) -> np.ndarray:
     """The kept timesteps in rising order [num_steps].
 
-    `stride` is the spacing of the reference implementation: the smallest integer stride that keeps exactly `num_steps`
-    of range(total). Most numbers have no such stride. `even` takes floor(i total / num_steps) and works for every
-    number; a single step is the last timestep. `auto` is `stride` where it exists and `even` otherwise.
+    As in the reference implementation: range(total) with the smallest integer stride that keeps exactly `num_steps` of
+    them. Most numbers have no such stride; then they are floor(i total / num_steps). A single step is the last one.
 
     Raises:
-      ValueError: a number of steps outside [1, total], an unknown spacing, or `stride` where no such stride exists.
+      ValueError: a number of steps outside [1, total].
     """
     if not 1 <= num_steps <= total:
         raise ValueError(f"DDIM needs between 1 and {total} steps, got {num_steps}")
-    if spacing not in ("auto", "stride", "even"):
-        raise ValueError(f"spacing must be auto, stride or even, got {spacing!r}")
-    if spacing != "even":
-        for stride in range(1, total):
-            if len(range(0, total, stride)) == num_steps:
-                return np.arange(0, total, stride)
-        if spacing == "stride":
-            raise ValueError(f"no integer stride keeps exactly {num_steps} of {total} steps; use spacing='even'")
+    for stride in range(1, total):
+        if len(range(0, total, stride)) == num_steps:
+            return np.arange(0, total, stride)
     return np.arange(num_steps) * total // num_steps if num_steps > 1 else np.array([total - 1])
 
 
-def ddim_tables(schedule: Schedule, num_steps: int, *, spacing: str = "auto", length: int | None = None) -> DDIMTables:
+def ddim_tables(schedule: Schedule, num_steps: int, *, length: int | None = None) -> DDIMTables:
     """Tables of a DDIM chain, padded to `length` rows so that one compiled chain runs any number of steps."""
-    t = ddim_timesteps(num_steps, schedule.num_steps, spacing)
+    t = ddim_timesteps(num_steps, schedule.num_steps)
     length = num_steps if length is None else length
     if length < num_steps:
         raise ValueError(f"a table of {length} rows can't hold {num_steps} DDIM steps")

@@ -12,6 +12,7 @@ from cldis_jax.metrics import inputs
 
 CORRELATIONS = ("lasso", "spearman")
 LASSO_ALPHA = 0.1
+SILENT = 0.01  # nats; codes at or below it are pruned
 
 
 def udr(
@@ -19,7 +20,6 @@ def udr(
     kls: Sequence[np.ndarray] | None = None,
     *,
     correlation: str = "lasso",
-    kl_threshold: float = 0.01,
 ) -> dict[str, float]:
     """`udr_0`, `udr_1`, ... of each model and `udr`, their mean.
 
@@ -29,8 +29,8 @@ def udr(
 
     Args:
       codes: for each model the codes [N, C_m] of the same N images (1,000 in the paper).
-      kls: for each model the mean KL divergence [C_m] of each code from the prior. Codes at or below `kl_threshold`
-        nats are pruned. None keeps all codes, for codes without a posterior.
+      kls: for each model the mean KL divergence [C_m] of each code from the prior. Codes at or below
+        SILENT nats are pruned. None keeps all codes, for codes without a posterior.
 
     Raises:
       ValueError: fewer than two models, bad shapes or values, or an unknown correlation.
@@ -48,7 +48,7 @@ def udr(
             raise ValueError(f"kls must be one [C] per model with C = {widths}, got {[np.shape(kl) for kl in kls]}")
         if not all(np.isfinite(kl).all() for kl in kls):
             raise ValueError("kls contain NaN or infinite values")
-        codes = [array[:, np.asarray(kl) > kl_threshold] for array, kl in zip(codes, kls)]
+        codes = [array[:, np.asarray(kl) > SILENT] for array, kl in zip(codes, kls)]
     codes = [_standardise(array) for array in codes]
     correlate = _lasso if correlation == "lasso" else _spearman
     scores = []

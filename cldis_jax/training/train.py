@@ -21,13 +21,6 @@ from cldis_jax.training import workdir as workdirs
 from cldis_jax.training.program import make_program
 from cldis_jax.training.watch import Watch
 
-CURVES = {
-    "L_diff": ("L_diff",),
-    "L_dt, L_ind": ("L_dt", "L_ind"),
-    "VAE": ("L_vae", "vae/reconstruction"),
-    "capacity and KL (nats)": ("vae/capacity", "vae/kl"),
-    "feedback": ("feedback/progress", "feedback/z_gain", "feedback/z_gain_zero"),
-}
 NUM_STANDARD = 256  # training images over which z_sem is standardised at the start
 NUM_RECONSTRUCTED = 64  # images in the reconstruction errors at the end
 
@@ -127,7 +120,7 @@ def _train(config: ConfigDict, workdir: str) -> dict[str, Any]:
             shown = pixels.to_unit_range(jnp.asarray(source.fetch(shown_indices)))
             for name, picture in pictures.training_pictures(shown_model, shown):
                 log.picture(step, name, picture)
-            log.picture(step, "curves", visualize.curves(log.history, CURVES))
+            log.picture(step, "curves", visualize.curves(log.history, pictures.CURVES))
 
     def due(every):
         """Whether the last dispatch has reached or passed a multiple of `every` steps."""
