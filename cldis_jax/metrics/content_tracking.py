@@ -13,7 +13,10 @@ moves the places whose colour the other changes.
     consistency_k  = sqrt(mean cosine of the steps of one traversal * mean cosine of the pooled maps of two images)
     independence_k = 1 - max_l activity_l * cosine_kl                       (cosines of one image, averaged over images)
     activity_k     = e / (1 + e), e: energy of the 5 % most active points / energy of the least noticeable change
-    score          = harmonic mean of mean_k activity_k * consistency_k and mean_k activity_k * independence_k
+    score          = harmonic mean of activity, consistency and independence
+
+Activity is the mean of activity_k; consistency and independence are means over k with the weights activity_k. So a
+direction that changes nothing lowers the activity, and has no say in the other two.
 
 The paper (arXiv 2402.02346) scores disentanglement by content tracking. The formula here is ours, chosen because it
 passes the tests of `content_tracking_validity`. We rejected these alternatives:
@@ -24,6 +27,8 @@ passes the tests of `content_tracking_validity`. We rejected these alternatives:
 - independence as the mean over all other directions: one entangled pair among many directions hardly lowers it.
 - tracking brightness: a region that changes its hue seems to move. The trackers use edges instead.
 - RMS over the whole image as activity: a small but clear change, such as a smile, gets a low activity.
+- a silent direction counted as 0 in consistency and in independence: a model of faces whose units are independent, and
+  partly silent, then scores below random directions, each of which moves every active unit.
 
 Maps of different images are compared by place, on a grid of 5 x 5 cells. The images should therefore have the same
 layout, as portraits or scenes of one kind have. Otherwise consistency is a lower bound.
@@ -39,6 +44,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.stats import hmean
 from tqdm import tqdm
 
 from cldis_jax.metrics.trackers import WINDOW, Tracker, make_tracker, sample
@@ -165,13 +171,15 @@ class _Parts:
         overlap = np.where(np.eye(len(similarity), dtype=bool), 0, similarity * activities)
         independences = np.clip(1 - overlap.max(1), 0, 1)
 
-        consistency, independence = (activities * consistencies).mean(), (activities * independences).mean()
-        total = consistency + independence
-        return {
-            "score": 2 * consistency * independence / total if total > 0 else 0.0,
-            "consistency": consistency,
-            "independence": independence,
+        weights = activities / max(activities.sum(), 1e-9)
+        means = {
+            "consistency": weights @ consistencies,
+            "independence": weights @ independences,
             "activity": activities.mean(),
+        }
+        return {
+            "score": hmean(list(means.values())),
+            **means,
             "consistencies": consistencies,
             "independences": independences,
             "activities": activities,

@@ -61,9 +61,11 @@ def test_true_factors_score_high_and_all_parts_are_plain_json(true):
     assert json.loads(json.dumps(true, allow_nan=False)) == true
     assert 0.7 < true["score"] <= 1
     assert true["low"] <= true["score"] <= true["high"]
-    assert true["score"] == pytest.approx(
-        2 * true["consistency"] * true["independence"] / (true["consistency"] + true["independence"])
-    )
+    parts = np.array([true[name] for name in ("consistency", "independence", "activity")])
+    assert true["score"] == pytest.approx(3 / np.sum(1 / parts))
+    for name in ("consistency", "independence"):
+        values, weights = np.array([[k[name], k["activity"]] for k in true["directions"]]).T
+        assert true[name] == pytest.approx(np.average(values, weights=weights))
     similarity = np.array(true["similarity"])
     np.testing.assert_allclose(similarity, similarity.T)
     np.testing.assert_allclose(np.diag(similarity), 1, atol=1e-5)
@@ -94,7 +96,10 @@ def test_a_copy_and_a_dead_direction_lower_the_score(true):
     assert copied["score"] < true["score"]
     assert copied["directions"][2]["independence"] == pytest.approx(0, abs=0.02)
     dead = content_tracking(scene, CODES, np.concatenate([np.eye(4), np.zeros((2, 4))]), **QUICK)
-    assert dead["score"] == pytest.approx(true["score"] * 4 / 6, rel=0.02)
+    assert dead["activity"] == pytest.approx(true["activity"] * 4 / 6)
+    for name in ("consistency", "independence"):
+        assert dead[name] == pytest.approx(true[name], rel=0.02)
+    assert dead["score"] < true["score"] - 0.05
     assert dead["directions"][4]["activity"] == pytest.approx(0, abs=1e-9)
 
 
@@ -173,7 +178,8 @@ def test_the_score_of_given_maps():
     independence = 1 - 2 / np.sqrt(12)
     assert summary["consistency"] == pytest.approx(1, abs=1e-5)
     assert summary["independence"] == pytest.approx(independence, abs=1e-5)
-    assert summary["score"] == pytest.approx(2 * independence / (1 + independence), abs=1e-5)
+    assert summary["activity"] == pytest.approx(1, abs=1e-5)
+    assert summary["score"] == pytest.approx(3 / (2 + 1 / independence), abs=1e-5)
     assert summary["high"] - summary["low"] == pytest.approx(0, abs=1e-6)  # three equal images
 
 
