@@ -1,12 +1,14 @@
 """Does content tracking, which uses no labels, rank trained models as the supervised scores do?
 
     python -m cldis_jax.study.content_tracking_models --out=DIR --evaluations=RUN1/evaluate.json,RUN2/evaluate.json
+    python -m cldis_jax.study.content_tracking_models --out=DIR --evaluations=docs/studies/celeba
 
 Reads results of `cldis_jax.evaluate --metrics=dci,mig,infomec,content_tracking` (or `tad,content_tracking`, for faces),
-prints a table, and writes Spearman's rank correlations to DIR/content_tracking_models.json and a scatter plot to
-DIR/content_tracking_models.png. A supervised score counts where all of the files have it.
+or all those of a study, prints a table, and writes Spearman's rank correlations to DIR/content_tracking_models.json
+and a scatter plot to DIR/content_tracking_models.png. A supervised score counts where all of the results have it.
 """
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from scipy.stats import bootstrap, spearmanr
 from cldis_jax import cli
 from cldis_jax.runtime import report, visualize
 from cldis_jax.runtime.errors import UserError
+from cldis_jax.study import records
 
 SUPERVISED = {
     "DCI": ("dci", "disentanglement"),
@@ -30,18 +33,25 @@ LEAST = 4  # models; with fewer, a rank correlation means nothing
 NUM_RESAMPLES = 2_000
 
 
-def read(path: str) -> dict[str, Any]:
-    """The scores of one model.
+def read(path: str) -> list[dict[str, Any]]:
+    """The scores of each model in an evaluate.json, or in the folder of a study.
 
     Raises:
-      UserError: the file lacks a score.
+      UserError: a score is missing.
     """
-    results = report.read_json(path)
+    if not epath.Path(path).is_dir():
+        return [_scores(report.read_json(path), path)]
+    cells = records.read(pathlib.Path(path)).values()
+    return [_scores(results, path) for cell in cells for results in cell["results"].values()]
+
+
+def _scores(results: dict[str, Any], path: str) -> dict[str, Any]:
     try:
-        tracked = {name: results["content_tracking"][name] for name in ("score", "low", "high")}
-        settings = results["settings"]
+        tracked, settings = results["content_tracking"], results["settings"]
+        score = tracked["score"]
     except KeyError as error:
         raise UserError(f"{path} lacks {error}; run cldis_jax.evaluate --metrics=dci,mig,content_tracking") from error
+    interval = {name: tracked.get(name, score) for name in ("low", "high")}
     supervised = {
         label: results[metric][name]["mean"]
         for label, (metric, name) in SUPERVISED.items()
@@ -50,7 +60,7 @@ def read(path: str) -> dict[str, Any]:
     if supervised.keys() >= set(AVERAGED):
         supervised[AVERAGE] = float(np.mean([supervised[label] for label in AVERAGED]))
     name = f"{settings['workdir'].rstrip('/')} {settings['latent']} step {settings['step']}"
-    return {"model": name, **tracked, **supervised}
+    return {"model": name, "score": score, **interval, **supervised}
 
 
 def correlate(models: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def scatter(models: list[dict[str, Any]], correlations: dict[str, Any]) -> np.nd
 
 def main() -> None:
     cli.require(OUT)
-    models = [read(path) for path in EVALUATIONS.value]
+    models = [model for path in EVALUATIONS.value for model in read(path)]
     correlations = correlate(models)
     out = epath.Path(OUT.value)
     report.write_json(out / "content_tracking_models.json", {"models": models, "correlations": correlations})
@@ -126,5 +136,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     OUT = flags.DEFINE_string("out", None, "folder for the results and the plot")
-    EVALUATIONS = flags.DEFINE_list("evaluations", [], "evaluate.json files, separated by commas")
+    EVALUATIONS = flags.DEFINE_list("evaluations", [], "evaluate.json files and folders of studies")
     cli.run(main)

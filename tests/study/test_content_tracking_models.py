@@ -1,6 +1,7 @@
 """Rank correlations over trained models, from evaluation files."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def evaluation(tmp_path, i, score, dci, mig, **more):
 def test_correlations_and_plot(tmp_path):
     rng = np.random.default_rng(0)
     score, mig = rng.uniform(0.2, 0.8, 9), rng.uniform(0, 0.3, 9)
-    models = [study.read(evaluation(tmp_path, i, score[i], score[i] ** 3, mig[i])) for i in range(9)]
+    models = [study.read(evaluation(tmp_path, i, score[i], score[i] ** 3, mig[i]))[0] for i in range(9)]
     assert models[4]["model"] == "runs/4 z_sem step 10"
     found = study.correlate(models)
     assert found["DCI"]["spearman"] == pytest.approx(1)
@@ -40,7 +41,7 @@ def test_the_average_and_its_interval(tmp_path):
         infomec = {"infom": {"mean": 0.1 * i}, "infoc": {"mean": 0.2 * i}}
         tad = {"tad": {"mean": 1 - 0.1 * i}} if i else {"error": "it failed"}
         more = {"infomec": infomec, "tad": tad}
-        models.append(study.read(evaluation(tmp_path, i, 0.05 * i, 0.9 - 0.1 * i, 0.3 * i, **more)))
+        models += study.read(evaluation(tmp_path, i, 0.05 * i, 0.9 - 0.1 * i, 0.3 * i, **more))
     found = study.correlate(models)
     average = found["mean of MIG, InfoM, InfoC"]
     assert models[2]["mean of MIG, InfoM, InfoC"] == pytest.approx(0.4)
@@ -73,3 +74,24 @@ def test_missing_metrics_and_models_are_named(tmp_path):
         study.read(str(path))
     with pytest.raises(ValueError, match="at least 4 models, got 1"):
         study.correlate([study.read(evaluation(tmp_path, 0, 0.5, 0.5, 0.5))])
+
+
+def test_the_folder_of_a_study(tmp_path):
+    """One model for each latent of each cell; a score without an interval counts, too."""
+    cells = {"scenes/a/seed0": ("z_disen", "z_sem"), "scenes/b/seed0": ("z_sem",)}
+    lines = []
+    for cell, latents in cells.items():
+        results = {
+            latent: json.loads(pathlib.Path(evaluation(tmp_path, 0, 0.5, 0.4, 0.3)).read_text()) for latent in latents
+        }
+        for latent, found in results.items():
+            found["settings"] |= {"workdir": f"cells/{cell}/run", "latent": latent}
+            del found["content_tracking"]["low"], found["content_tracking"]["high"]
+        lines.append(json.dumps({"cell": cell, "status": "done", "results": results}))
+    (tmp_path / "cells.jsonl").write_text("\n".join(lines))
+    models = study.read(str(tmp_path))
+    assert [model["model"] for model in models] == [
+        f"cells/{cell}/run {latent} step 10" for cell, latents in cells.items() for latent in latents
+    ]
+    assert all((model["score"], model["low"], model["high"]) == (0.5, 0.5, 0.5) for model in models)
+    assert {model["DCI"] for model in models} == {0.4}
