@@ -53,7 +53,8 @@ def test_the_average_and_its_interval(tmp_path):
 def test_the_interval_covers_a_known_correlation(tmp_path):
     """Of 60 normal pairs with correlation .8; Spearman's is 6 / pi asin(.4) = .786."""
     pairs = np.random.default_rng(1).multivariate_normal([0.5, 0.5], [[0.01, 0.008], [0.008, 0.01]], 60)
-    found = study.correlate([study.read(evaluation(tmp_path, i, a, b, b)) for i, (a, b) in enumerate(pairs)])["DCI"]
+    models = [study.read(evaluation(tmp_path, i, a, b, b))[0] for i, (a, b) in enumerate(pairs)]
+    found = study.correlate(models)["DCI"]
     assert found["low"] < 0.786 < found["high"] < 0.95
     assert 0.1 < found["high"] - found["low"] < 0.4
 
@@ -73,7 +74,7 @@ def test_missing_metrics_and_models_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"evaluate.json lacks 'content_tracking'; run cldis_jax.evaluate"):
         study.read(str(path))
     with pytest.raises(ValueError, match="at least 4 models, got 1"):
-        study.correlate([study.read(evaluation(tmp_path, 0, 0.5, 0.5, 0.5))])
+        study.correlate(study.read(evaluation(tmp_path, 0, 0.5, 0.5, 0.5)))
 
 
 def test_the_folder_of_a_study(tmp_path):
