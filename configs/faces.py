@@ -4,7 +4,7 @@
     python -m cldis_jax.main --config=configs/faces.py:cpu --config.data.path=FACES --workdir=runs/faces_cpu
 
     full (the first)  64 px, one GPU                        not run by us
-    cpu               64 px, one CPU core, fifteen minutes  scores in docs/studies/celeba
+    cpu               64 px, one CPU core, 8 to 16 minutes  TAD .44 on CelebA, five seeds (docs/studies/celeba)
     tiny              16 px, a smoke test, under a minute   no number
 
 Faces must fill their images, at the same place; `--config.data.crop=d2c` cuts them from CelebA's aligned images. For
