@@ -39,7 +39,7 @@ def test_the_timesteps_of_the_reference_implementation():
     np.testing.assert_array_equal(diffusion.ddim_timesteps(250), np.arange(0, 1000, 4))
     assert diffusion.ddim_timesteps(100)[-1] == 990
     strides = [np.unique(np.diff(diffusion.ddim_timesteps(n))) for n in range(2, 1001)]
-    lengths = [n for n, stride in enumerate(strides, 2) if len(stride) == 1 and (n - 1) * stride[0] + stride[0] >= 1000]
+    lengths = [n for n, stride in enumerate(strides, 2) if len(stride) == 1 and n * stride[0] >= 1000]
     assert len(lengths) == 62
     assert not {37, 60, 75, 150, 300} & set(lengths)
 
